@@ -1,0 +1,232 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From the body of a create request to the configuration of a container: defaults, the image's part, validation. [hot]
+
+Docker Engine API v1.44, `POST /containers/create`: `Config` is what the process is, `HostConfig` what this host grants it. All
+checks that need no container are here, before anything is written. Everything from an image is data of a stranger: it
+supplies values for its own process and grants nothing (attacks.md R4).
+"""
+from __future__ import annotations
+
+import os
+
+from ..errors import InvalidArgument, NotSupported
+from ..linux import caps, signals
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+MIN_MEMORY = 6 << 20  # docker's floor; less than this and a runtime can't even start its init
+NAME_FIRST = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789")
+NAME_REST = NAME_FIRST | frozenset("_.-")
+RESERVED_LABELS = "io.lamina."  # ours; from an image they are dropped, so that an image can't speak for the engine (attack 25)
+
+CONFIG_KEYS: dict[str, Any] = {
+    "Hostname": "", "Domainname": "", "User": "", "AttachStdin": False, "AttachStdout": False, "AttachStderr": False,
+    "ExposedPorts": None, "Tty": False, "OpenStdin": False, "StdinOnce": False, "Env": None, "Cmd": None, "Image": "",
+    "Volumes": None, "WorkingDir": "", "Entrypoint": None, "OnBuild": None, "Labels": None, "StopSignal": None,
+    "Healthcheck": None, "StopTimeout": None, "Shell": None,
+}  # fmt: skip
+OPTIONAL_KEYS = ("ExposedPorts", "StopSignal", "Healthcheck", "StopTimeout", "Shell")  # left out of inspect when not set
+
+HOST_KEYS: dict[str, Any] = {
+    "Binds": None, "ContainerIDFile": "", "LogConfig": None, "NetworkMode": "bridge", "PortBindings": {}, "RestartPolicy": None,
+    "AutoRemove": False, "VolumeDriver": "", "VolumesFrom": None, "ConsoleSize": [0, 0], "CapAdd": None, "CapDrop": None,
+    "CgroupnsMode": "private", "Dns": [], "DnsOptions": [], "DnsSearch": [], "ExtraHosts": None, "GroupAdd": None,
+    "IpcMode": "private", "Cgroup": "", "Links": None, "OomScoreAdj": 0, "PidMode": "", "Privileged": False,
+    "PublishAllPorts": False, "ReadonlyRootfs": False, "SecurityOpt": None, "UTSMode": "", "UsernsMode": "",
+    "ShmSize": 64 << 20, "Runtime": "lamina", "Isolation": "", "CpuShares": 0, "Memory": 0, "NanoCpus": 0, "CgroupParent": "",
+    "BlkioWeight": 0, "CpuPeriod": 0, "CpuQuota": 0, "CpuRealtimePeriod": 0, "CpuRealtimeRuntime": 0, "CpusetCpus": "",
+    "CpusetMems": "", "Devices": [], "DeviceCgroupRules": None, "MemoryReservation": 0, "MemorySwap": 0,
+    "MemorySwappiness": None, "OomKillDisable": None, "PidsLimit": None, "Ulimits": [], "CpuCount": 0, "CpuPercent": 0,
+    "IOMaximumIOps": 0, "IOMaximumBandwidth": 0,
+}  # fmt: skip
+
+# What this engine applies. A key of HostConfig that is set to anything but its default and isn't here is refused: a
+# restriction that is accepted and ignored is worse than an error.
+APPLIED = frozenset((
+    "Binds", "ContainerIDFile", "NetworkMode", "AutoRemove", "ConsoleSize", "CapAdd", "CapDrop", "Privileged", "ReadonlyRootfs", "ShmSize",
+    "Memory", "MemorySwap", "MemoryReservation", "NanoCpus", "CpuShares", "CpuPeriod", "CpuQuota", "CpusetCpus", "CpusetMems",
+    "PidsLimit", "GroupAdd", "LogConfig", "OomScoreAdj",
+))  # fmt: skip
+SAME_AS_UNSET: dict[str, tuple[Any, ...]] = {
+    "RestartPolicy": (None, {"Name": "", "MaximumRetryCount": 0}, {"Name": "no", "MaximumRetryCount": 0}, {"Name": "no"}, {"Name": ""}),
+    "CgroupnsMode": ("private", "", None),
+    "IpcMode": ("private", "", None),
+    "Runtime": ("lamina", "", None),
+    "MemorySwappiness": (None, -1),
+    "OomKillDisable": (None, False),
+    "VolumesFrom": (None, []), "ExtraHosts": (None, []), "Links": (None, []), "SecurityOpt": (None, []), "DeviceCgroupRules": (None, []),
+    "PortBindings": ({}, None), "Dns": ([], None), "DnsOptions": ([], None), "DnsSearch": ([], None), "Devices": ([], None),
+    "Ulimits": ([], None),
+}  # fmt: skip
+
+
+def check_name(name: str) -> str:
+    """The container name without docker's leading slash, or InvalidArgument."""
+    bare = name[1:] if name.startswith("/") else name
+    if len(bare) < 2 or bare[0] not in NAME_FIRST or not all(c in NAME_REST for c in bare) or len(bare) > 255:
+        raise InvalidArgument(f"Invalid container name ({name}), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed")
+    return bare
+
+
+def merge_env(base: list[str] | None, over: list[str] | None) -> list[str]:
+    """`over` replaces entries of `base` by name and keeps their place. Entries of an image without '=' are dropped.
+
+    Such an entry must never be looked up in our own environment (attack 27).
+    """
+    merged: dict[str, str] = {}
+    for entry in base or []:
+        if isinstance(entry, str) and entry.find("=") > 0:
+            merged[entry.split("=", 1)[0]] = entry
+    for entry in over or []:
+        name = entry.split("=", 1)[0]
+        if not name:
+            raise InvalidArgument(f"invalid environment variable: {entry}")
+        if "\0" in entry:
+            raise InvalidArgument(f"invalid environment variable: {name}: holds a NUL byte")
+        if "=" not in entry:
+            merged.pop(name, None)  # docker: `-e NAME` without a value in the client's environment takes it away
+        else:
+            merged[name] = entry
+    return list(merged.values())
+
+
+def merge(body: dict[str, Any], image: dict[str, Any], image_ref: str) -> dict[str, Any]:
+    """The container's Config: docker's defaults, then the image's `config`, then what the request says."""
+    given = {k: v for k, v in body.items() if k in CONFIG_KEYS and v is not None}
+    if (given.get("Healthcheck") or {}).get("Test"):
+        raise NotSupported("health checks of a container are not supported yet")  # an image's is kept and shown only
+    config = {k: (list(v) if isinstance(v, list) else v) for k, v in CONFIG_KEYS.items()}
+    config.update(given)
+    config["Image"] = image_ref
+    config["Env"] = merge_env(image.get("Env"), given.get("Env"))
+    labels = {str(k): str(v) for k, v in (image.get("Labels") or {}).items() if not str(k).startswith(RESERVED_LABELS)}
+    labels.update(given.get("Labels") or {})
+    config["Labels"] = labels
+    for key in ("ExposedPorts", "Volumes"):
+        both = dict.fromkeys([*(image.get(key) or {}), *(given.get(key) or {})])
+        config[key] = {k: {} for k in both} or None
+    for key in ("User", "WorkingDir", "StopSignal", "Healthcheck", "Shell"):
+        if not config[key] and image.get(key):
+            config[key] = image[key]
+    # An entrypoint of the request forgets the image's command; [""] takes the image's entrypoint away.
+    if given.get("Entrypoint") is None:
+        config["Entrypoint"] = image.get("Entrypoint") or None
+        if not config["Cmd"]:
+            config["Cmd"] = image.get("Cmd") or None
+    elif config["Entrypoint"] in ([], [""]):
+        config["Entrypoint"] = None
+        if not config["Cmd"]:
+            config["Cmd"] = image.get("Cmd") or None
+    argv = [*(config["Entrypoint"] or []), *(config["Cmd"] or [])]
+    if not argv or not argv[0]:
+        raise InvalidArgument("no command specified")
+    if any(not isinstance(a, str) or "\0" in a for a in argv):
+        raise InvalidArgument("the command holds something that is no string, or a NUL byte")
+    return config
+
+
+def check_config(config: dict[str, Any]) -> None:
+    """What the request says about the process itself."""
+    workdir = config["WorkingDir"]
+    if workdir and not workdir.startswith("/"):
+        raise InvalidArgument(f"the working directory '{workdir}' is invalid, it needs to be an absolute path")
+    hostname = config["Hostname"]
+    if hostname and (len(hostname) > 63 or not all(c in NAME_REST or c == "_" for c in hostname)):
+        raise InvalidArgument(f"invalid hostname format: {hostname}")
+    for path in config["Volumes"] or {}:
+        check_target(path)
+    if config["StopSignal"]:
+        signals.parse(config["StopSignal"])
+
+
+def check_target(path: str) -> str:
+    """A mount point in the container: absolute, not the root, no way up."""
+    if not path.startswith("/"):
+        raise InvalidArgument(f"invalid mount path: '{path}' mount path must be absolute")
+    clean = os.path.normpath(path)
+    if clean in ("/", "//"):
+        raise InvalidArgument(f"invalid specification: destination can't be '/': {path}")
+    for own in ("/proc", "/sys"):
+        if clean == own or clean.startswith(own + "/"):
+            # attack 5: a mount over these would hide what masks and LSM profiles are applied through
+            raise InvalidArgument(f"{path} can't be a mount point: {own} belongs to the isolation")
+    return clean
+
+
+def host_config(body: dict[str, Any]) -> dict[str, Any]:
+    """HostConfig with every default filled in, checked; refuses by name what this engine doesn't apply."""
+    given = body.get("HostConfig") or {}
+    host = {k: (list(v) if isinstance(v, list) else dict(v) if isinstance(v, dict) else v) for k, v in HOST_KEYS.items()}
+    for key, value in given.items():
+        if key not in HOST_KEYS:
+            if value:
+                raise NotSupported(f"HostConfig.{key} is not supported")
+            continue
+        if key not in APPLIED and value != HOST_KEYS[key] and value not in SAME_AS_UNSET.get(key, ()):
+            if value in (None, "", 0, False, [], {}):
+                continue
+            raise NotSupported(f"HostConfig.{key} is not supported yet")
+        if value is not None:
+            host[key] = value
+    host["RestartPolicy"] = {"Name": "no", "MaximumRetryCount": 0}
+    host["LogConfig"] = log_config(host["LogConfig"])
+    if host["NetworkMode"] in ("", "default"):
+        host["NetworkMode"] = "bridge"
+    if host["NetworkMode"] not in ("bridge", "none", "host"):
+        raise NotSupported(f"network mode {host['NetworkMode']} is not supported yet", hint="bridge, none and host are")
+    check_resources(host)
+    host["CapAdd"] = check_caps("CapAdd", host["CapAdd"])
+    host["CapDrop"] = check_caps("CapDrop", host["CapDrop"])
+    if not isinstance(host["ShmSize"], int) or host["ShmSize"] < 0:
+        raise InvalidArgument("SHM size can not be less than 0")
+    host["ShmSize"] = host["ShmSize"] or 64 << 20
+    return host
+
+
+def log_config(given: dict[str, Any] | None) -> dict[str, Any]:
+    kind = (given or {}).get("Type") or "json-file"
+    if kind not in ("json-file", "none"):
+        raise NotSupported(f"log driver {kind} is not supported yet", hint="json-file and none are")
+    options = (given or {}).get("Config") or {}
+    if options:
+        raise NotSupported("log options are not supported yet: " + ", ".join(sorted(options)))
+    return {"Type": kind, "Config": {}}
+
+
+def check_resources(host: dict[str, Any]) -> None:
+    """docker's own checks and texts (moby daemon, verifyPlatformContainerResources)."""
+    memory, swap = host["Memory"], host["MemorySwap"]
+    for key in ("Memory", "MemorySwap", "MemoryReservation", "NanoCpus", "CpuShares", "CpuPeriod", "CpuQuota"):
+        if not isinstance(host[key], int):
+            raise InvalidArgument(f"HostConfig.{key} must be a whole number")
+    if memory and memory < MIN_MEMORY:
+        raise InvalidArgument("Minimum memory limit allowed is 6MB")
+    if memory and swap > 0 and swap < memory:
+        raise InvalidArgument("Minimum memoryswap limit should be larger than memory limit, see usage")
+    if not memory and swap > 0:
+        raise InvalidArgument("You should always set the Memory limit when using Memoryswap limit, see usage")
+    if host["MemoryReservation"] and memory and memory < host["MemoryReservation"]:
+        raise InvalidArgument("Minimum memory limit can not be less than memory reservation limit, see usage")
+    cpus = os.cpu_count() or 1
+    if host["NanoCpus"] and (host["NanoCpus"] < 10_000_000 or host["NanoCpus"] > cpus * 1_000_000_000):
+        raise InvalidArgument(f"range of CPUs is from 0.01 to {cpus}.00, as there are only {cpus} CPUs available")
+    if host["NanoCpus"] and (host["CpuPeriod"] or host["CpuQuota"]):
+        raise InvalidArgument("Conflicting options: Nano CPUs and CPU Period cannot both be set")
+    if host["PidsLimit"] is not None and not isinstance(host["PidsLimit"], int):
+        raise InvalidArgument("HostConfig.PidsLimit must be a whole number")
+
+
+def check_caps(key: str, names: list[str] | None) -> list[str] | None:
+    """Capability names as CAP_X or ALL, or InvalidArgument with docker's text."""
+    if not names:
+        return None
+    known = []
+    for name in names:
+        upper = str(name).upper()
+        full = upper if upper == "ALL" or upper.startswith("CAP_") else "CAP_" + upper
+        if full != "ALL" and full not in caps.NUMBERS:
+            raise InvalidArgument(f'invalid {key}: unknown capability: "{full}"')
+        known.append(full)
+    return known
