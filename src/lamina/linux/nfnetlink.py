@@ -55,7 +55,8 @@ _ELEM_KEY, _ELEM_DATA, _ELEM_USERDATA = 1, 2, 6
 _DATA_VALUE = 1
 _EXPR_NAME, _EXPR_DATA = 1, 2
 _GEN_ID = 1
-_UDATA_COMMENT, _UDATA_SET_COMMENT = 0, 7
+_UDATA_COMMENT, _UDATA_SET_BYTE_ORDER, _UDATA_SET_COMMENT = 0, 0, 7
+_HOST_ORDER, _BIG_ENDIAN = 1, 2  # how the nft program should read keys when it lists them
 _MAX_COMMENT = 127
 _GENMSG = Struct("!BBH")
 _U32 = Struct("!I")
@@ -192,8 +193,8 @@ class Batch:
                  be32(_SET_KEY_TYPE, key_type), be32(_SET_KEY_LEN, key_size), be32(_SET_ID, self._set_id)]
         if data_size:
             attrs += [be32(_SET_DATA_TYPE, data_type), be32(_SET_DATA_LEN, data_size)]
-        if comment:
-            attrs.append(attr(_SET_USERDATA, _comment(comment, _UDATA_SET_COMMENT)))
+        order = pack("=BBI", _UDATA_SET_BYTE_ORDER, 4, _HOST_ORDER if key_type == TYPE_IFNAME else _BIG_ENDIAN)
+        attrs.append(attr(_SET_USERDATA, order + (_comment(comment, _UDATA_SET_COMMENT) if comment else b"")))
         return self._add(_NEWSET, NLM_F_CREATE, family, attrs, f"add set {table} {name}")
 
     def _elements(self, kind: int, flags: int, family: int, table: str, name: str, items: Iterable[tuple[bytes, bytes | None]],

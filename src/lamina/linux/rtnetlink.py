@@ -115,9 +115,10 @@ def new_bridge(name: str, *, mac: str, mtu: int) -> Request:
 
 
 def new_veth(name: str, *, peer: str, peer_netns_fd: int, master: int = 0, mtu: int = 0, peer_mac: str = "") -> Request:
-    """Both ends of a veth, up, `peer` already in the namespace that `peer_netns_fd` is open on, `name` a port of `master`."""
+    """Both ends of a veth: `peer` already in the namespace that `peer_netns_fd` is open on (the kernel can't set it up yet), `name` up
+    and a port of `master`."""
     size = attr_u32(_IFLA_MTU, mtu) if mtu else b""
-    inner = (_IFINFO.pack(AF_UNSPEC, 0, 0, IFF_UP, IFF_UP) + attr_str(_IFLA_IFNAME, check_ifname(peer)) + size
+    inner = (_IFINFO.pack(AF_UNSPEC, 0, 0, 0, 0) + attr_str(_IFLA_IFNAME, check_ifname(peer)) + size
              + attr_u32(_IFLA_NET_NS_FD, peer_netns_fd))
     if peer_mac:
         inner += attr(_IFLA_ADDRESS, _mac(peer_mac))

@@ -100,6 +100,7 @@ def _configure(inside: Netlink, plan: dict[str, Any]) -> None:
         raise StartError(f"interface {INTERFACE} did not appear in the container")
     address, _slash, prefix = plan["ipv4"].partition("/")
     requests = [rtnetlink.set_link(1, up=True)] if plan.get("lo", True) else []
+    requests.append(rtnetlink.set_link(link.index, up=True))
     requests.append(rtnetlink.add_address(link.index, address, int(prefix)))
     if plan.get("gateway"):
         requests.append(rtnetlink.add_route("0.0.0.0", 0, gateway=plan["gateway"], index=link.index))

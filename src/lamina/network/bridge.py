@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The engine's default bridge: there when a container starts, at the price of two small requests. [hot]
+
+For the engine, before each start. The common case only confirms: the bridge exists, and nothing changed in nf_tables since everything
+was last found in order (the kernel counts changes). Only otherwise the cold `setup` module looks at all of it and mends what is
+missing. `known` is a small file in the runroot that says what was found; losing it costs one thorough look.
+"""
+from __future__ import annotations
+
+import os
+
+from lamina.linux import rtnetlink
+from lamina.linux.netlink import Netlink
+from lamina.linux.nfnetlink import Nftables
+from lamina.network.model import DEFAULT_NAME, Network
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from lamina.store.db import DB
+    from lamina.store.paths import Names
+
+HOST_LOCK = "/run/lamina-host.lock"
+_LEGACY_TABLES = "/proc/thread-self/net/ip_tables_names"
+
+
+def ensure(names: Names, db: DB, known: str, *, host_lock: str = HOST_LOCK) -> Network:
+    """The network `bridge` of this engine, ready for use in the caller's network namespace: made or mended if need be.
+
+    `known`: path of a file in the runroot. Not inside a transaction (a first use writes the row). StartError if no subnet is free or
+    a name is taken by something that is not ours; OSError for what the kernel refused.
+    """
+    network = load(db, names)
+    if network is not None:
+        with Netlink() as route:
+            link = rtnetlink.get_link(route, names.bridge)
+        if link is not None and link.up:
+            with Nftables() as firewall:
+                generation = firewall.generation()
+            if _read(known) == state(link.index, generation):
+                network.mtu = link.mtu
+                return network
+    from lamina.network import setup
+    return setup.ensure(names, db, known, host_lock)
+
+
+def load(db: DB, names: Names) -> Network | None:
+    """The recorded default network, whether or not its bridge exists now; None before the first use."""
+    row = db.one("SELECT id, name, config FROM networks WHERE name = ?", (DEFAULT_NAME,))
+    if row is None:
+        return None
+    network = Network.from_row(*row)
+    network.bridge = names.bridge  # a data root that was moved has another id, hence another bridge
+    return network
+
+
+def state(index: int, generation: int) -> str:
+    """What must be unchanged for a thorough look to be still valid: namespace, bridge, nf_tables. Where legacy iptables filters,
+    nothing counts its changes: then no two states are equal."""
+    namespace = os.stat("/proc/thread-self/ns/net").st_ino
+    legacy = os.urandom(8).hex() if legacy_filters() else "-"
+    return f"1 {namespace} {index} {generation} {legacy}\n"
+
+
+def legacy_filters() -> bool:
+    """Whether the old ip_tables `filter` table is in use in this namespace."""
+    return "filter" in _read(_LEGACY_TABLES).split()
+
+
+def _read(path: str) -> str:
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        return ""
+    try:
+        return os.read(fd, 4096).decode("ascii", "replace")
+    finally:
+        os.close(fd)
