@@ -1,0 +1,328 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The monitor of a container: carries out its plan, stays until it ends, and leaves nothing behind.
+
+In order: lock, socket, root mount, user, working directory, cgroup, stdio, init, network, exec; then state.json says running and the
+clients hear STARTED. Each step that changed the world registers how it is undone; an error at any of them undoes all. At the end:
+output, state.json, socket gone, EXIT to the clients, and only then unmount, cgroup, network, files. Whoever wants to start or remove
+the container takes `lock_path` first, and so waits for the end of all that.
+"""
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import time
+
+from lamina import errors
+from lamina.containers import state as states
+from lamina.linux import fs, mount, ns
+from lamina.linux._libc import AT_FDCWD
+from lamina.monitor import cleanup, loop, place, protocol
+from lamina.monitor.client import SOCK
+from lamina.monitor.logs import MAX_FILE, MAX_SIZE, LogWriter
+from lamina.monitor.stdio import Stdio
+from lamina.runtime import create, users
+from lamina.runtime.cgroups import Cgroup
+from lamina.util import times
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import _socket
+    from collections.abc import Callable, Mapping
+    from typing import Any
+
+LOCK_WAIT = 15.0
+
+
+def run(plan: dict[str, Any], sock: _socket.socket, attach: Mapping[str, bool] | None) -> int:
+    """Runs the plan to its end; 0 if the container was started, whatever became of it. All errors go to the clients and state.json."""
+    container = Container(plan)
+    container.server.add(sock, dict(attach) if attach else None)
+    try:
+        container.start()
+    except BaseException as e:
+        container.fail(e)
+        container.linger()
+        return 1
+    code = container.serve()
+    container.end(code)
+    container.linger()
+    return 0
+
+
+def lock_path(run_dir: str) -> str:
+    """Locked (flock) by the monitor from its first step to its last, cleaning up included."""
+    return os.path.join(run_dir, "monitor.lock")
+
+
+def lock(run_dir: str, timeout: float = LOCK_WAIT) -> int:
+    """Waits until no monitor is at work in `run_dir`, and keeps others from it: an fd that holds the lock. Conflict after `timeout`."""
+    fd = os.open(lock_path(run_dir), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    end = time.monotonic() + timeout
+    pause = 0.001
+    while True:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return fd
+        except BlockingIOError:
+            if time.monotonic() >= end:
+                os.close(fd)
+                raise errors.Conflict("the container is running, or its monitor hasn't finished cleaning up")
+        time.sleep(pause)
+        pause = min(pause * 2, 0.05)
+
+
+class Container(loop.Session):
+    def __init__(self, plan: dict[str, Any]) -> None:
+        about = {"id": plan["id"], "tty": bool(plan.get("tty")), "open_stdin": bool(plan.get("open_stdin"))}
+        super().__init__(about, own_pidns=_own_pidns(plan))
+        self.plan = plan
+        self.undo: list[tuple[str, Callable[[], None]]] = []
+        self.cgroup: Cgroup | None = None
+        self.state = states.State(boot_id=ns.boot_id(), monitor_pid=os.getpid(), monitor_start_time=ns.start_time())
+        self.lock_fd = -1
+
+    # -- start
+
+    def start(self) -> None:
+        """Everything up to the running process. Raises LaminaError or OSError; `fail` undoes what was done."""
+        plan = self.plan
+        run_dir = plan["run_dir"]
+        os.makedirs(run_dir, 0o700, exist_ok=True)
+        self.lock_fd = lock(run_dir)
+        self.server.listen(run_dir, SOCK)
+        self.undo.append(("socket", self.close_socket))
+        spec = dict(plan["spec"])
+        process = spec["process"] = dict(spec.get("process") or {})
+        self.mount_root()
+        root = os.open(plan["rootfs"], os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            uid, gid = self.prepare_process(root, process)
+            resources = (spec.get("linux") or {}).get("resources") or {}
+            if plan.get("cgroup"):
+                self.cgroup = Cgroup.create(plan["cgroup"], resources, layout=place.layout())
+                self.undo.append(("cgroup", self.remove_cgroup))
+            self.open_stdio((uid, gid))
+            self.launch_init(spec, root)
+        finally:
+            os.close(root)
+        self.tell_started()
+
+    def mount_root(self) -> None:
+        plan, target = self.plan, self.plan["rootfs"]
+        how = plan["mount"]
+        os.makedirs(target, 0o700, exist_ok=True)
+        cleanup.unmount_all(target)  # what a killed monitor left; nobody else can be using it, we hold the lock
+        if how["type"] == "overlay":
+            fd = mount.overlay(how["lowers"], how.get("upper"), how.get("work"), volatile=bool(how.get("volatile")))
+        elif how["type"] == "bind":
+            fd = mount.open_tree(AT_FDCWD, how["source"], mount.OPEN_TREE_CLONE)
+        else:
+            raise errors.StartError(f"plan with an unknown kind of root: {how['type']!r}")
+        try:
+            mount.mount_setattr(fd, "", propagation=mount.MS_PRIVATE)
+            mount.attach(fd, target)
+        finally:
+            os.close(fd)
+        self.undo.append(("root", lambda: cleanup.remove_mount(target)))
+
+    def prepare_process(self, root: int, process: dict[str, Any]) -> tuple[int, int]:
+        """Fills in what only the root can tell: user, groups, HOME; and makes the working directory. Returns uid and gid."""
+        plan = self.plan
+        uid, gid = fill_user(root, process, plan.get("user"), plan.get("group_add") or ())
+        workdir = plan.get("workdir") or process.get("cwd") or "/"
+        if workdir != "/":
+            try:
+                os.close(fs.mkdirs_beneath(root, workdir, 0o755))
+            except NotADirectoryError:
+                raise errors.StartError(f"Cannot mkdir: {workdir} is not a directory")
+            except OSError as e:
+                raise errors.StartError(f"can't make the working directory {workdir}: {e.strerror}")
+        process["cwd"] = workdir
+        return uid, gid
+
+    def open_stdio(self, owner: tuple[int, int]) -> None:
+        plan, log = self.plan, self.plan.get("log")
+        if log:
+            self.log = LogWriter(log["path"], log.get("max_size", MAX_SIZE), log.get("max_file", MAX_FILE))
+        self.stdin_once = bool(plan.get("stdin_once"))
+        self.stdio = Stdio(tty=bool(plan.get("tty")), stdin=bool(plan.get("open_stdin")), owner=owner)
+        self.undo.append(("stdio", self.close_stdio))
+
+    def launch_init(self, spec: dict[str, Any], root: int) -> None:
+        plan, stdio = self.plan, self.stdio
+        assert stdio is not None
+        init = create.create(spec, rootfs=plan["rootfs"], container_id=plan["id"], stdio=stdio.child_fds(), terminal=stdio.tty,
+                             cgroup=self.cgroup, seccomp=read_seccomp(plan))
+        self.pid, self.pidfd = init.pid, init.pidfd
+        self.undo.append(("init", self.kill_init))
+        stdio.release_child_fds()
+        network = plan.get("network") or {}
+        if network.get("mode") not in (None, "none", "host", "container"):
+            from lamina.network import plug
+
+            self.undo.append(("network", lambda: plug.unplug(network)))
+            plug.plug(network, init.pid)
+        init.wait_ready()
+        if stdio.tty:
+            stdio.use_master(init.master_fd)
+            size = plan.get("console_size")
+            if size:
+                stdio.resize(*size)
+        init.start()
+        self.state.start_time = init.start_time
+
+    def tell_started(self) -> None:
+        state = self.state
+        state.status, state.pid, state.started_at = states.RUNNING, self.pid, times.now_ns()
+        self.save()
+        started = protocol.json_frame(protocol.M_STARTED, {"pid": self.pid, "started_at": state.started_at})
+        self.server.started = started
+        self.server.broadcast(started)
+
+    # -- requests
+
+    def pause(self) -> None:
+        if self.cgroup is None:
+            raise errors.NotSupported("the container has no cgroup, so it can't be paused")
+        if self.state.status == states.PAUSED:
+            raise errors.Conflict(f"Container {self.plan['id']} is already paused")
+        self.cgroup.freeze()
+        self.state.status = states.PAUSED
+        self.save()
+
+    def unpause(self) -> None:
+        if self.state.status != states.PAUSED or self.cgroup is None:
+            raise errors.Conflict(f"Container {self.plan['id']} is not paused")
+        self.cgroup.thaw()
+        self.state.status = states.RUNNING
+        self.save()
+
+    # -- the end
+
+    def end(self, code: int) -> None:
+        """The process has ended: the last word to disk and clients, then everything is undone."""
+        state = self.state
+        state.status, state.pid, state.exit_code, state.finished_at = states.EXITED, 0, code, times.now_ns()
+        if self.cgroup is not None:
+            try:
+                state.oom_killed = self.cgroup.oom_killed()
+            except OSError:
+                pass
+        self.pid = 0
+        self.save()
+        self.undo = [(what, undo) for what, undo in self.undo if what != "socket"]
+        self.close_socket()
+        self.server.finish(loop.exit_frame(code))
+        self.rewind()
+        if not self.plan.get("auto_remove"):
+            self.make_durable()
+        for path in self.plan.get("remove") or ():
+            cleanup.remove_tree(path)
+        self.unlock()
+
+    def fail(self, error: BaseException) -> None:
+        """It could not be started: undoes what was done, and says why. A container that never ran stays "created", as docker has it."""
+        mine = self.lock_fd >= 0
+        self.rewind()
+        told = protocol.describe(error)
+        if mine:
+            self.state.status, self.state.pid = states.CREATED, 0
+            self.state.exit_code, self.state.error = told["exit_code"], told["message"]
+            self.save()
+        self.server.finish(protocol.json_frame(protocol.M_ERROR, told))
+        if mine:
+            if self.plan.get("auto_remove"):
+                for path in self.plan.get("remove") or ():
+                    cleanup.remove_tree(path)
+            self.unlock()
+
+    def rewind(self) -> None:
+        """Undoes the steps, last first. One that fails doesn't keep the others from being undone; what stays, the next command finds."""
+        while self.undo:
+            _, undo = self.undo.pop()
+            try:
+                undo()
+            except (OSError, errors.LaminaError):
+                pass
+
+    def save(self) -> None:
+        try:
+            states.save(self.plan["state_path"], self.state)
+        except OSError:
+            pass  # a full disk must not end a container; readers see the last state, and that the monitor lives or not
+
+    def make_durable(self) -> None:
+        """The exit code of a kept container survives a power cut; after it was told, since this waits for the disk."""
+        path = self.plan["state_path"]
+        for name in (path, os.path.dirname(path)):
+            try:
+                fd = os.open(name, os.O_RDONLY | os.O_CLOEXEC)
+            except OSError:
+                continue
+            try:
+                os.fsync(fd)
+            except OSError:
+                pass
+            finally:
+                os.close(fd)
+
+    # -- how steps are undone
+
+    def close_socket(self) -> None:
+        self.server.close_listener()
+        cleanup.unlink(os.path.join(self.plan["run_dir"], SOCK))
+
+    def close_stdio(self) -> None:
+        if self.stdio is not None:
+            self.stdio.close()
+            self.stdio = None
+        if self.log is not None:
+            self.log.close()
+
+    def kill_init(self) -> None:
+        if self.pid:
+            ns.pidfd_send_signal(self.pidfd, 9)
+            try:
+                os.waitpid(self.pid, 0)
+            except ChildProcessError:
+                pass
+            os.close(self.pidfd)
+            self.pid, self.pidfd = 0, -1
+
+    def remove_cgroup(self) -> None:
+        assert self.cgroup is not None
+        self.cgroup.remove()
+
+    def unlock(self) -> None:
+        os.close(self.lock_fd)
+        self.lock_fd = -1
+
+
+def fill_user(root: int, process: dict[str, Any], user: str | None, group_add: Any) -> tuple[int, int]:
+    """Resolves `user` in the root into the OCI process, and adds HOME as docker does. Returns uid and gid."""
+    uid, gid, groups, home = users.resolve(root, user or "", group_add)
+    process["user"] = {**(process.get("user") or {}), "uid": uid, "gid": gid, "additionalGids": list(groups)}
+    env = list(process.get("env") or ())
+    if home and not any(entry.startswith("HOME=") for entry in env):
+        env.append("HOME=" + home)
+    process["env"] = env
+    return uid, gid
+
+
+def read_seccomp(plan: Mapping[str, Any]) -> bytes | None:
+    path = plan.get("seccomp_path")
+    if not path:
+        return None
+    with open(path, "rb", 0) as f:
+        program = f.read(1 << 20)
+    if not program or len(program) % 8:
+        raise OSError(errno.EINVAL, "not a BPF program", path)
+    return program
+
+
+def _own_pidns(plan: Mapping[str, Any]) -> bool:
+    for entry in (plan["spec"].get("linux") or {}).get("namespaces") or ():
+        if entry.get("type") == "pid":
+            return not entry.get("path")
+    return False
