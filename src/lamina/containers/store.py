@@ -8,11 +8,11 @@ nobody and reaped by the next command.
 """
 from __future__ import annotations
 
-import errno
 import os
 
 from lamina.containers.state import State, load
 from lamina.errors import Conflict, InvalidArgument, NotFound
+from lamina.store import removal
 from lamina.store.db import IntegrityError
 from lamina.util import fastjson
 from lamina.util.ids import is_hex_prefix, is_id
@@ -131,7 +131,7 @@ class ContainerStore:
         if not self.is_over(holder):
             raise Conflict(f'Conflict. The container name "/{name}" is already in use by container "{holder.id}". '
                            "You have to remove (or rename) that container to be able to reuse that name.")
-        self.remove(holder.id)
+        self.remove(holder.id, anonymous_volumes=True)
 
     def add_volumes(self, container_id: str, volumes: Sequence[str]) -> None:
         """References to volumes, inside the caller's transaction. NotFound for one that doesn't exist (any more)."""
@@ -236,10 +236,11 @@ class ContainerStore:
         # insert() makes the directory with the row, so without it the monitor has already tidied up.
         return state.ended or (not state.live and not os.path.isdir(self.store.paths.container(record.id)))
 
-    def delete(self, container_id: str) -> bool:
+    def delete(self, container_id: str, *, anonymous_volumes: bool = False) -> bool:
         """Row -> removal journal, in one transaction: name, addresses, image and volume references are free when it returns.
 
-        False if there was no such row. The files are `discard`'s.
+        anonymous_volumes: also those that only this container used (`rm -v`, `--rm`). False if there was no such row. The files
+        are `discard`'s.
         """
         row = self.store.db.one("SELECT auto_remove FROM containers WHERE id=?", (container_id,))
         if row is None:
@@ -247,47 +248,44 @@ class ContainerStore:
         with self.store.db.write(durable=not row[0]) as db:
             if not db.changes("DELETE FROM containers WHERE id=?", (container_id,)):
                 return False
-            db.execute("DELETE FROM container_volumes WHERE container_id=?", (container_id,))
+            volumes = db.execute("SELECT volume_name FROM container_volumes WHERE container_id=?", (container_id,))
+            if volumes:
+                db.execute("DELETE FROM container_volumes WHERE container_id=?", (container_id,))
+            if anonymous_volumes:
+                for (name,) in volumes:
+                    if db.changes("DELETE FROM volumes WHERE name=?1 AND anonymous=1 "
+                                  "AND NOT EXISTS (SELECT 1 FROM container_volumes WHERE volume_name=?1)", (name,)):
+                        removal.enter(db, removal.VOLUME, name)
             db.execute("DELETE FROM endpoints WHERE container_id=?", (container_id,))
-            db.execute("INSERT OR REPLACE INTO removals (kind, key, created_ns) VALUES ('container', ?, ?)", (container_id, now_ns()))
+            removal.enter(db, removal.CONTAINER, container_id)
         return True
 
     def discard(self, container_id: str) -> None:
         """The files of a container whose row is in the journal: bundle and run-time directory, then the entry. Idempotent.
 
-        StoreError (and everything stays, to be finished later) if something is still mounted in there.
+        A root that a dead monitor left mounted is unmounted. StoreError if something else is mounted in there; the entry stays then.
         """
-        from lamina.store import trash
+        removal.finish(self.store, removal.CONTAINER, container_id)
 
-        paths = self.store.paths
-        rootfs = paths.rootfs(container_id)
-        try:
-            os.rmdir(rootfs)  # a mount point that should be empty by now; mounted it's EBUSY, which must not be emptied
-        except FileNotFoundError:
-            pass
-        except OSError as error:
-            if error.errno == errno.EBUSY:
-                raise trash.mounted(rootfs) from None
-            if error.errno != errno.ENOTEMPTY:
-                raise
-            trash.discard(self.store, rootfs)
-        trash.discard(self.store, paths.run_container(container_id))
-        trash.discard(self.store, paths.container(container_id))
-        with self.store.db.write(durable=False) as db:
-            db.execute("DELETE FROM removals WHERE kind='container' AND key=?", (container_id,))
-
-    def remove(self, container_id: str) -> bool:
-        """delete + discard."""
-        gone = self.delete(container_id)
+    def remove(self, container_id: str, *, anonymous_volumes: bool = False) -> bool:
+        """delete, then discard with all that is pending."""
+        gone = self.delete(container_id, anonymous_volumes=anonymous_volumes)
         if gone:
             self.discard(container_id)
+            if anonymous_volumes:
+                removal.finish_all(self.store)
         return gone
-
-    def pending(self) -> Strings:
-        """Ids whose row is gone and whose files may not be."""
-        return [row[0] for row in self.store.db.execute("SELECT key FROM removals WHERE kind='container' ORDER BY created_ns")]
 
     def over(self) -> Records:
         """`--rm` rows that have ended and wait for `reap`."""
         return [r for r in map(_record, self.store.db.execute(
             f"SELECT {_COLUMNS} FROM containers WHERE auto_remove=1 OR removing=1")) if self.is_over(r)]
+
+    def reap(self) -> Strings:
+        """Finishes what others began: rows of ended `--rm` containers, then every pending removal. Messages of what didn't work.
+
+        Each command calls it once, after its reply; nothing to do costs two short reads.
+        """
+        for record in self.over():
+            self.delete(record.id, anonymous_volumes=True)
+        return removal.finish_all(self.store)

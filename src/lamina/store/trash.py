@@ -12,6 +12,7 @@ import os
 import stat
 
 from lamina.errors import StoreError
+from lamina.linux.mount import MNT_DETACH, UMOUNT_NOFOLLOW, mountinfo, umount
 from lamina.util.ids import is_id, new_id
 
 TYPE_CHECKING = False
@@ -22,42 +23,40 @@ _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 def discard(store: Store, path: str) -> None:
-    """Removes a file or tree of this store. No error if there is none. StoreError if something is mounted in it; then nothing is moved.
+    """Removes a file or tree of this store. No error if there is none. StoreError if something is mounted in it; then nothing is moved."""
+    moved = move(store, path)
+    if moved:
+        remove_path(moved)
 
-    Below the data root it goes through trash/; below the runroot (another file system) it's unlinked where it is.
+
+def move(store: Store, path: str) -> str:
+    """The first half: a rename into trash/, so that it is gone at once. Where it is now, or "" if there is nothing left to delete.
+
+    What can't be renamed there (the runroot, a part of the data root on a disk of its own) is deleted in place.
     """
-    if not move(store, path):
-        return
-    empty(store)
-
-
-def move(store: Store, path: str) -> bool:
-    """The first half: out of the way at once, to be deleted by `empty` now or by a later command. False if there was nothing."""
     paths = store.paths
     root = paths.root + "/"
     if not path.startswith((root, paths.runroot + "/")) or "/../" in path + "/":
         raise StoreError(f"{path}: outside of the store, not removed")
-    try:
-        os.lstat(path)
-    except FileNotFoundError:
-        return False
+    if not os.path.lexists(path):
+        return ""
     refuse_mounts(path)
     if not path.startswith(root):
         _remove(path)
-        return False
+        return ""
     target = f"{paths.trash}/{new_id()}"
     try:
         os.rename(path, target)
     except FileNotFoundError:
-        return False  # another command was faster
+        return ""  # another command was faster
     except OSError as error:
         if error.errno == errno.EBUSY:
             raise mounted(path) from None
         if error.errno != errno.EXDEV:
             raise
-        _remove(path)  # this part of the data root lies on a file system of its own
-        return False
-    return True
+        _remove(path)
+        return ""
+    return target
 
 
 def empty(store: Store) -> int:
@@ -73,15 +72,18 @@ def empty(store: Store) -> int:
 
 
 def mounts_below(path: str) -> list[str]:
-    """Mount points at or below a path, in this mount namespace."""
-    real = os.path.realpath(path)
-    found = []
-    with open("/proc/self/mountinfo", "rb") as table:
-        for line in table:
-            point = os.fsdecode(_unescape(line.split(b" ", 5)[4]))
-            if point == real or point.startswith(real + "/"):
-                found.append(point)
-    return found
+    """Mount points at or below a path, in this mount namespace. The path's parent is resolved; a link at its end is not followed."""
+    parent, name = os.path.split(path)
+    real = os.path.realpath(parent).rstrip("/") + "/" + name
+    return [mount.target for mount in mountinfo() if mount.target == real or mount.target.startswith(real + "/")]
+
+
+def detach(path: str) -> None:
+    """Unmounts what is mounted at exactly this path (a container's root that its dead monitor left); nothing if nothing is."""
+    parent, name = os.path.split(path)
+    real = os.path.realpath(parent).rstrip("/") + "/" + name
+    while any(mount.target == real for mount in mountinfo()):
+        umount(real, MNT_DETACH | UMOUNT_NOFOLLOW)
 
 
 def refuse_mounts(path: str) -> None:
@@ -204,19 +206,3 @@ def mount_id(fd: int) -> int:
     finally:
         os.close(info)
     raise StoreError("/proc/self/fdinfo tells no mnt_id: is /proc mounted?")
-
-
-def _unescape(field: bytes) -> bytes:
-    """mountinfo writes space, tab, newline and backslash as three octal digits."""
-    if b"\\" not in field:
-        return field
-    out = bytearray()
-    i = 0
-    while i < len(field):
-        if field[i] == 0x5C and field[i + 1:i + 4].isdigit():
-            out.append(int(field[i + 1:i + 4], 8))
-            i += 4
-        else:
-            out.append(field[i])
-            i += 1
-    return bytes(out)
