@@ -310,7 +310,8 @@ class Cgroup:
 
     def prepare_enter(self, *, cloned_into: bool = False) -> list[int]:
         """Open fds (close-on-exec) by which a child enters after its mount namespace or credentials changed: the kernel checks the
-        rights of the opener. `cloned_into`: the child was made with CLONE_INTO_CGROUP and `clone_fd`, so the v2 tree is left out (saves 8 ms)."""
+        rights of the opener. `cloned_into`: the child was made with CLONE_INTO_CGROUP and `clone_fd`, so the v2 tree is left out (that
+        saves 8 ms)."""
         fds: list[int] = []
         try:
             seen = set()
