@@ -73,13 +73,13 @@ def _disable_ipv6() -> None:
 def _add_veth(plan: dict[str, Any], target: int) -> str:
     bridge = plan["bridge"]
     with Netlink() as outside:
-        link = rtnetlink.get_link(outside, bridge)
-        if link is None:
+        index = rtnetlink.get_index(outside, bridge)
+        if not index:
             raise StartError(f"bridge {bridge} is gone", hint="start the container again: the bridge is made anew")
         name = plan.get("host_ifname") or _random_name()
         for attempt in range(8):
             try:
-                outside.call([rtnetlink.new_veth(name, peer=INTERFACE, peer_netns_fd=target, master=link.index, mtu=plan["mtu"],
+                outside.call([rtnetlink.new_veth(name, peer=INTERFACE, peer_netns_fd=target, master=index, mtu=plan["mtu"],
                                                  peer_mac=plan["mac"])])
                 return str(name)
             except OSError as failure:
@@ -95,15 +95,15 @@ def _random_name() -> str:
 
 
 def _configure(inside: Netlink, plan: dict[str, Any]) -> None:
-    link = rtnetlink.get_link(inside, INTERFACE)
-    if link is None:
+    index = rtnetlink.get_index(inside, INTERFACE)
+    if not index:
         raise StartError(f"interface {INTERFACE} did not appear in the container")
     address, _slash, prefix = plan["ipv4"].partition("/")
     requests = [rtnetlink.set_link(1, up=True)] if plan.get("lo", True) else []
-    requests.append(rtnetlink.set_link(link.index, up=True))
-    requests.append(rtnetlink.add_address(link.index, address, int(prefix)))
+    requests.append(rtnetlink.set_link(index, up=True))
+    requests.append(rtnetlink.add_address(index, address, int(prefix)))
     if plan.get("gateway"):
-        requests.append(rtnetlink.add_route("0.0.0.0", 0, gateway=plan["gateway"], index=link.index))
+        requests.append(rtnetlink.add_route("0.0.0.0", 0, gateway=plan["gateway"], index=index))
     inside.call(requests)
 
 

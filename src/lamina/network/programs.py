@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import os
 
+from lamina.errors import LaminaError
+
 _DIRECTORIES = ("/usr/sbin", "/usr/bin", "/sbin", "/bin")
 _TIMEOUT = 20.0
 
@@ -21,10 +23,13 @@ def find(name: str) -> str:
 
 
 def run(name: str, *arguments: str) -> str | None:
-    """Standard output, or None if the program is missing or failed."""
+    """Standard output, or None if the program is missing, failed, or did not end in time."""
     path = find(name)
     if not path:
         return None
     from lamina.util import proc  # subprocess and all: only on hosts that have such a program to ask
-    done = proc.run([path, *arguments], env={"PATH": ":".join(_DIRECTORIES), "LC_ALL": "C"}, timeout=_TIMEOUT)
+    try:
+        done = proc.run([path, *arguments], timeout=_TIMEOUT)
+    except (LaminaError, OSError):
+        return None
     return done.out.decode("utf-8", "replace") if done.code == 0 else None
