@@ -10,24 +10,22 @@ from __future__ import annotations
 import bz2
 import lzma
 import os
-import stat
 import zlib
 from collections.abc import Callable
-from threading import Thread
-from typing import Protocol
+from typing import Any, Protocol
 
-from lamina.errors import ArchiveError, NotSupported
+from lamina.errors import ArchiveError
 
 from .source import Readable
+from .zstdprogram import MAX_WINDOW, ZstdProgram
 
 _CHUNK = 1 << 18
-_MAX_WINDOW = 1 << 27
+_PIECE = 2048
 _XZ_MEMORY = 192 << 20
-_ZSTD_DIRS = ("/usr/bin", "/bin", "/usr/local/bin")
 _ZSTD_FRAME = b"\x28\xb5\x2f\xfd"
-RATIO = 1100
-"""no honest layer packs better; zlib's best is 1032"""
-_FREE = 64 << 20
+RATIO = 200
+FREE = 1 << 30
+"""a stream may unpack to FREE + RATIO times its size: honest layers stay far below, a bomb ends there, long before the disk's reserve"""
 
 
 class _Decoder(Protocol):
@@ -111,8 +109,8 @@ class Stream:
     def _check(self) -> None:
         if self._limit is not None and self._out > self._limit:
             raise ArchiveError(f"archive: the {self._name} data unpacks to more than {self._limit} bytes")
-        if self._out > _FREE and self._out > self._ratio * self._in:
-            raise ArchiveError(f"archive: the {self._name} data unpacks to more than {self._ratio} times its size; a decompression bomb")
+        if self._out > FREE + self._ratio * self._in:
+            raise ArchiveError(f"archive: the {self._name} data unpacks to {self._out} bytes from {self._in}; a decompression bomb")
 
     def _next_member(self) -> None:
         """Behind a member's end: padding, another member, or the end."""
@@ -192,32 +190,32 @@ def decompress(fileobj: Readable, *, limit: int | None = None, ratio: int = RATI
 
 
 class _Zstd:
-    """One frame by the `zstandard` package; it has no bound on output per call, so it is fed small pieces."""
+    """One frame by the `zstandard` package. A call's output has no bound there, so that it is fed small pieces (2 KiB give 64 MiB at most)."""
 
-    def __init__(self, make: Callable[[], object]) -> None:
-        self._object = make()
-        self._pending = b""
+    def __init__(self, made: Any) -> None:
+        self._frame = made
+        self._plain = b""
         self._input = b""
 
     @property
     def eof(self) -> bool:
-        return not self._pending and not self._input and bool(getattr(self._object, "eof", False))
+        return not self._plain and bool(self._frame.eof)
 
     @property
     def needs_input(self) -> bool:
-        return not self._pending and not self._input
+        return not self._plain and not self._input
 
     @property
     def unused_data(self) -> bytes:
-        return bytes(getattr(self._object, "unused_data", b""))
+        return bytes(self._frame.unused_data) + self._input
 
     def decompress(self, data: bytes, max_length: int = -1) -> bytes:
         self._input += data
-        if not self._pending and self._input:
-            piece, self._input = self._input[:4096], self._input[4096:]
-            self._pending = self._object.decompress(piece)  # type: ignore[attr-defined]
-        size = max_length if max_length > 0 else len(self._pending)
-        out, self._pending = self._pending[:size], self._pending[size:]
+        while not self._plain and self._input and not self._frame.eof:
+            piece, self._input = self._input[:_PIECE], self._input[_PIECE:]
+            self._plain = self._frame.decompress(piece)
+        size = max_length if max_length > 0 else len(self._plain)
+        out, self._plain = self._plain[:size], self._plain[size:]
         return out
 
 
@@ -225,9 +223,16 @@ def _zstd(fileobj: Readable, head: bytes, limit: int | None, ratio: int) -> Read
     try:
         import zstandard
     except ImportError:
-        return ZstdProgram(_Again(head, fileobj), limit, ratio)
-    decoder = zstandard.ZstdDecompressor(max_window_size=_MAX_WINDOW)
-    reader = decoder.stream_reader(_Again(head, fileobj), read_size=_CHUNK, read_across_frames=True)
-    return _ZstdStream(reader, zstandard.ZstdError, limit, ratio)
+        return ZstdProgram(_Again(head, fileobj))
 
+    class Decoder(_Zstd):
+        def __init__(self) -> None:
+            super().__init__(zstandard.ZstdDecompressor(max_window_size=MAX_WINDOW).decompressobj())
 
+        def decompress(self, data: bytes, max_length: int = -1) -> bytes:
+            try:
+                return super().decompress(data, max_length)
+            except zstandard.ZstdError as error:
+                raise ValueError(str(error))
+
+    return Stream(fileobj, head, Decoder, "zstd", limit=limit, ratio=ratio)
