@@ -17,8 +17,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 MIN_MEMORY = 6 << 20  # docker's floor; less than this and a runtime can't even start its init
-NAME_FIRST = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789")
-NAME_REST = NAME_FIRST | frozenset("_.-")
+HOSTNAME = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-")
 RESERVED_LABELS = "io.lamina."  # ours; from an image they are dropped, so that an image can't speak for the engine (attack 25)
 
 CONFIG_KEYS: dict[str, Any] = {
@@ -60,14 +59,6 @@ SAME_AS_UNSET: dict[str, tuple[Any, ...]] = {
     "PortBindings": ({}, None), "Dns": ([], None), "DnsOptions": ([], None), "DnsSearch": ([], None), "Devices": ([], None),
     "Ulimits": ([], None),
 }  # fmt: skip
-
-
-def check_name(name: str) -> str:
-    """The container name without docker's leading slash, or InvalidArgument."""
-    bare = name[1:] if name.startswith("/") else name
-    if len(bare) < 2 or bare[0] not in NAME_FIRST or not all(c in NAME_REST for c in bare) or len(bare) > 255:
-        raise InvalidArgument(f"Invalid container name ({name}), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed")
-    return bare
 
 
 def merge_env(base: list[str] | None, over: list[str] | None) -> list[str]:
@@ -133,7 +124,7 @@ def check_config(config: dict[str, Any]) -> None:
     if workdir and not workdir.startswith("/"):
         raise InvalidArgument(f"the working directory '{workdir}' is invalid, it needs to be an absolute path")
     hostname = config["Hostname"]
-    if hostname and (len(hostname) > 63 or not all(c in NAME_REST or c == "_" for c in hostname)):
+    if hostname and (len(hostname) > 63 or not all(c in HOSTNAME for c in hostname)):
         raise InvalidArgument(f"invalid hostname format: {hostname}")
     for path in config["Volumes"] or {}:
         check_target(path)

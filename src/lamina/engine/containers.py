@@ -1,0 +1,259 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The verbs of containers. Hot ones (create, start, ps, exec) are here and in `start`; the others load their module. [hot]
+
+References are what users type: full id, name, or unique prefix of an id. Every method raises LaminaError with docker's text for
+what docker's clients match on.
+"""
+from __future__ import annotations
+
+from ..containers.store import ContainerStore, Record, check_name
+from ..errors import Conflict, InvalidArgument, NotFound
+from ..util.ids import new_id, new_name
+from . import config as configs
+from . import mounts
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from typing import Any
+
+    from ..monitor.client import Client
+    from .engine import Engine
+
+
+class Containers:
+    __slots__ = ("engine", "records")
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self.records = ContainerStore(engine.store)
+
+    # -- create
+
+    def create(self, body: dict[str, Any], name: str | None = None, platform: str | None = None) -> dict[str, Any]:
+        """`POST /containers/create`: {"Id","Warnings"}. Adds the read-write layer; runs nothing. Nothing is changed on an error."""
+        image_ref = body.get("Image") or ""
+        if not isinstance(image_ref, str) or not image_ref:
+            raise InvalidArgument("invalid reference format")
+        host = configs.host_config(body)
+        image = self.engine.image_store.resolve(image_ref)
+        facts = image.config
+        if platform:
+            check_platform(platform, facts, image_ref)
+        settings = configs.merge(body, facts.get("config") or {}, image_ref)
+        configs.check_config(settings)
+        points = mounts.points(host["Binds"], settings["Volumes"])
+        cid = new_id()
+        if not settings["Hostname"] and host["NetworkMode"] != "host":
+            settings["Hostname"] = cid[:12]
+        if name is not None:
+            check_name(name)
+        bare = (name or "").removeprefix("/") or new_name(self.records.name_taken)
+        self.engine.layer_store.init_layer(image.chain_id)
+        created_volumes: list[str] = []
+        if points:
+            from . import volumes
+
+            created_volumes = volumes.settle(self.engine, points, image.chain_id)
+        record = Record(
+            cid, bare, image_id=image.id, image_ref=image_ref, layer_chain=image.chain_id, driver=self.engine.layer_store.driver_of(image.chain_id),
+            auto_remove=bool(host["AutoRemove"]), config={"Config": settings, "HostConfig": host, "Mounts": points},
+        )  # fmt: skip
+        try:
+            self.records.insert(record, volumes=[p["Name"] for p in points if p["Type"] == "volume"])
+        except BaseException:
+            if created_volumes:
+                volumes.forget(self.engine, created_volumes)
+            raise
+        try:
+            self.engine.layer_store.prepare_upper(record.driver, self.engine.store.paths.container(cid), image.chain_id)
+        except BaseException:
+            self.records.remove(cid)
+            raise
+        self.event("create", record)
+        return {"Id": cid, "Warnings": []}
+
+    # -- start
+
+    def start(self, ref: str, *, attach: dict[str, bool] | None = None) -> Client | None:
+        """Starts it; None if it runs already. Returns the monitor's client, which has seen the start; attach: see fork_monitor.
+
+        Raises StartError (125), CommandNotExecutable (126) or CommandNotFound (127); then nothing is left of the try.
+        """
+        from . import start
+
+        return start.start(self, self.records.get(ref), attach)
+
+    def finish(self, record: Record) -> None:
+        """After the exit of a container that this process has waited for: what it held is free when this returns.
+
+        A `--rm` container is gone for every verb; its monitor deletes the files. Otherwise only the address goes back.
+        """
+        if record.auto_remove:
+            self.delete_row(record)
+            return
+        from ..network import ipam
+
+        with self.engine.store.db.write(durable=False) as db:
+            ipam.release(db, record.id)
+
+    def delete_row(self, record: Record) -> bool:
+        """Row, name, address and references, in one transaction; with a `--rm` container its anonymous volumes too."""
+        gone = self.records.delete(record.id)
+        if gone:
+            self.event("destroy", record)
+            self.drop_anonymous(record)
+        return gone
+
+    def drop_anonymous(self, record: Record) -> None:
+        names = [p["Name"] for p in record.config.get("Mounts", []) if p["Type"] == "volume" and p.get("Anonymous")]
+        if names:
+            from . import volumes
+
+            volumes.forget(self.engine, names)
+
+    # -- looking
+
+    def list(self, all: bool = False, limit: int = 0, size: bool = False, filters: dict[str, list[str]] | None = None) -> list[dict[str, Any]]:
+        """`GET /containers/json`: [ContainerSummary], newest first. limit > 0 shows so many, also of those that don't run."""
+        from . import listing
+
+        filters = filters or {}
+        listing.check_filters(filters)
+        pairs = self.records.list_with_state()
+        if any(key in filters for key in ("ancestor", "before", "since")):
+            from .relations import related
+
+            pairs = related(self, pairs, filters)
+        everything = all or limit > 0 or "status" in filters or "exited" in filters
+        addresses = dict_of_addresses(self.engine)
+        rows: list[dict[str, Any]] = []
+        for record, state in pairs:
+            if not everything and state.status not in ("running", "paused", "restarting"):
+                continue
+            address = addresses.get(record.id) if state.live else None
+            row = listing.summary(record, state, image_name=self.image_name(record), address=address)
+            if filters and not listing.keep(row, state.exit_code, filters):
+                continue
+            if size:
+                from .sizes import container_sizes
+
+                row["SizeRw"], row["SizeRootFs"] = container_sizes(self.engine, record)
+            rows.append(row)
+            if limit > 0 and len(rows) == limit:
+                break
+        return rows
+
+    def image_name(self, record: Record) -> str:
+        """The image as typed, or its short id once that name means another image or none (as docker shows it)."""
+        ref = record.image_ref
+        hexes = record.image_id.removeprefix("sha256:")
+        if record.image_id.startswith((ref, "sha256:" + ref)):
+            return ref
+        try:
+            same = self.engine.image_store.resolve(ref).id == record.image_id
+        except (NotFound, InvalidArgument):
+            same = False
+        return ref if same else hexes[:12]
+
+    def inspect(self, ref: str, size: bool = False) -> dict[str, Any]:
+        """`GET /containers/{id}/json`."""
+        from . import looking
+
+        return looking.inspect(self, self.records.get(ref), size)
+
+    def diff(self, ref: str) -> list[dict[str, Any]]:
+        """`GET /containers/{id}/changes`: [{"Path","Kind"}], Kind 0 modified, 1 added, 2 deleted."""
+        from . import looking
+
+        return looking.diff(self, self.records.get(ref))
+
+    def export(self, ref: str, write: Callable[[bytes], object]) -> None:
+        """The union view as a flat tar, handed to `write` in pieces."""
+        from . import looking
+
+        looking.export(self, self.find_or_explain(ref), write)
+
+    def find_or_explain(self, ref: str) -> Record:
+        """For `export`: an image is refused with the verb that was meant."""
+        record = self.records.find(ref)
+        if record is None:
+            try:
+                self.engine.image_store.resolve(ref)
+            except (NotFound, InvalidArgument):
+                raise NotFound(f"No such container: {ref}") from None
+            raise NotFound(f"No such container: {ref}", hint=f"{ref} is an image; `save` writes an image, `export` a container's files")
+        return record
+
+    def logs(self, ref: str, **options: Any) -> Iterator[tuple[str, bytes]]:
+        """(stream, line) pairs; options: follow, stdout, stderr, since, until (ns), timestamps, tail (lines, -1 for all)."""
+        from . import looking
+
+        return looking.logs(self, self.records.get(ref), **options)
+
+    # -- ending
+
+    def stop(self, ref: str, timeout: int | None = None, signal: str | None = None) -> None:
+        from . import stopping
+
+        stopping.stop(self, self.records.get(ref), timeout, signal)
+
+    def kill(self, ref: str, signal: str = "SIGKILL") -> None:
+        from . import stopping
+
+        stopping.kill(self, self.records.get(ref), signal)
+
+    def wait(self, ref: str) -> int:
+        """The exit code, once it doesn't run. At once for one that has ended or was never started (then 0, as docker)."""
+        from . import stopping
+
+        return stopping.wait(self, self.records.get(ref))
+
+    def remove(self, ref: str, *, force: bool = False, volumes: bool = False) -> None:
+        """Removes the container and its read-write layer; its own data is gone when this returns."""
+        from . import stopping
+
+        stopping.remove(self, self.records.get(ref), force=force, volumes=volumes)
+
+    # -- exec
+
+    def exec_create(self, ref: str, body: dict[str, Any]) -> str:
+        """`POST /containers/{id}/exec`: the exec's id."""
+        from . import execs
+
+        return execs.create(self, self.records.get(ref), body)
+
+    def exec_start(self, exec_id: str, *, attach: dict[str, bool] | None = None, size: tuple[int, int] | None = None) -> Client:
+        """Starts a created exec; the client has seen the start. size: rows, columns of the terminal."""
+        from . import execs
+
+        return execs.start_created(self, exec_id, attach, size)
+
+    def exec_run(self, ref: str, body: dict[str, Any], *, attach: dict[str, bool] | None = None, size: tuple[int, int] | None = None) -> Client:
+        """exec_create and exec_start in one."""
+        from . import execs
+
+        return execs.run(self, self.records.get(ref), body, attach, size)
+
+    # -- events
+
+    def event(self, action: str, record: Record, **more: str) -> None:
+        from ..store import events
+
+        labels = record.config["Config"]["Labels"] or {}
+        attributes = {**labels, "image": record.image_ref, "name": record.name, **more}
+        events.append(self.engine.store.paths.events, "container", action, record.id, attributes)
+
+
+def dict_of_addresses(engine: Engine) -> dict[str, tuple[str, str]]:
+    return {row[0]: (row[1], row[2]) for row in engine.store.db.execute("SELECT container_id, ipv4, mac FROM endpoints")}
+
+
+def check_platform(platform: str, facts: dict[str, Any], ref: str) -> None:
+    from ..spec.platform import Platform, parse
+
+    wanted = parse(platform)
+    have = Platform(facts.get("os") or "linux", facts.get("architecture") or "", facts.get("variant") or "")
+    if (wanted.os, wanted.architecture) != (have.os, have.architecture):
+        raise NotFound(f"image with reference {ref} was found but does not match the specified platform: "
+                       f"wanted {wanted.format()}, actual: {have.format()}")

@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`Engine(root, runroot)`: opens a store and owns the parts; the use cases are in the modules beside. [hot]
+
+An engine is cheap to make (a few milliseconds) and keeps no process: any number of engines, in any number of processes, may work
+on one data root at once. Not for sharing between threads: make one in each. Use it as a context manager, or call `close()`.
+"""
+from __future__ import annotations
+
+import os
+
+from ..store.open import Store
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ..images.store import ImageStore
+    from ..layers.store import LayerStore
+    from .containers import Containers
+    from .images import Images
+    from .layers import Layers
+    from .system import System
+
+
+class Engine:
+    """root: data root, made when missing; runroot: run-time state (a tmpfs is best). Both are kept as real paths."""
+
+    __slots__ = ("store", "_layer_store", "_image_store", "_containers", "_images", "_layers", "_system")
+
+    def __init__(self, root: str, runroot: str) -> None:
+        self.store = Store.open(root, runroot)
+        self._layer_store: LayerStore | None = None
+        self._image_store: ImageStore | None = None
+        self._containers: Containers | None = None
+        self._images: Images | None = None
+        self._layers: Layers | None = None
+        self._system: System | None = None
+
+    # -- the parts, made when first asked for: `ps` needs no layers, `images` no containers
+
+    @property
+    def layer_store(self) -> LayerStore:
+        if self._layer_store is None:
+            from ..layers.store import LayerStore
+
+            self._layer_store = LayerStore(self.store)
+        return self._layer_store
+
+    @property
+    def image_store(self) -> ImageStore:
+        if self._image_store is None:
+            from ..images.store import ImageStore
+
+            self._image_store = ImageStore(self.store, self.layer_store)
+        return self._image_store
+
+    # -- the verbs
+
+    @property
+    def containers(self) -> Containers:
+        if self._containers is None:
+            from .containers import Containers
+
+            self._containers = Containers(self)
+        return self._containers
+
+    @property
+    def images(self) -> Images:
+        if self._images is None:
+            from .images import Images
+
+            self._images = Images(self)
+        return self._images
+
+    @property
+    def layers(self) -> Layers:
+        if self._layers is None:
+            from .layers import Layers
+
+            self._layers = Layers(self)
+        return self._layers
+
+    @property
+    def system(self) -> System:
+        if self._system is None:
+            from .system import System
+
+            self._system = System(self)
+        return self._system
+
+    def close(self) -> None:
+        self.store.close()
+
+    def __enter__(self) -> Engine:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+
+def single_threaded() -> bool:
+    """Whether this process may fork a monitor itself; with threads it must start one by posix_spawn."""
+    return len(os.listdir("/proc/self/task")) == 1

@@ -1,0 +1,177 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From a container's record to its OCI bundle and its monitor's plan: pure data, nothing is done here. [hot]
+
+OCI runtime spec 1.2 `config.json`, as docker writes it for the same request. The plan says what the monitor has to know beyond
+it, so that it never needs the database. The user is named as the image has it: only the monitor sees the mounted root, and
+resolves it there.
+"""
+from __future__ import annotations
+
+import os
+
+from ..errors import NotSupported
+from ..linux import caps
+from ..runtime import defaults
+from .config import merge_env
+from .mounts import oci
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from ..containers.store import Record
+    from ..store.open import Store
+
+PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+LOG_SIZE, LOG_FILES = 10 << 20, 3
+
+
+def environment(config: dict[str, Any], hostname: str) -> list[str]:
+    """docker's order: PATH, HOSTNAME, TERM, then the container's; an entry of the container replaces ours."""
+    base = [PATH, f"HOSTNAME={hostname}"]
+    if config["Tty"]:
+        base.append("TERM=xterm")
+    return merge_env(base, config["Env"])
+
+
+def capabilities(host: dict[str, Any]) -> list[str]:
+    """The set that --privileged, --cap-add and --cap-drop ask for, in docker's order of precedence (ALL first, then names)."""
+    mine = caps.names(caps.get()[0])
+    if host["Privileged"]:
+        return mine
+    add, drop = host["CapAdd"] or [], host["CapDrop"] or []
+    wanted = set(mine) if "ALL" in add else set() if "ALL" in drop else set(defaults.CAPABILITIES)
+    named = {name for name in add if name != "ALL"}
+    lacking = sorted(named - set(mine))
+    if lacking:
+        raise NotSupported(f"--cap-add {lacking[0]}: lamina itself doesn't have this capability here")
+    wanted |= named
+    wanted -= set(drop)
+    return [name for name in caps.NAMES if name in wanted and name in mine]
+
+
+def resources(host: dict[str, Any]) -> dict[str, Any]:
+    """OCI linux.resources of the HostConfig."""
+    found: dict[str, Any] = {"devices": defaults.device_rules(privileged=host["Privileged"])}
+    memory: dict[str, Any] = {}
+    if host["Memory"]:
+        memory["limit"] = host["Memory"]
+        # docker: unset means twice the memory; whether swap can be limited here is the cgroup's to say
+        memory["swap"] = host["MemorySwap"] or 2 * host["Memory"]
+        if not host["MemorySwap"]:
+            found["swapIsDefault"] = True
+    if host["MemoryReservation"]:
+        memory["reservation"] = host["MemoryReservation"]
+    if memory:
+        found["memory"] = memory
+    cpu: dict[str, Any] = {}
+    if host["NanoCpus"]:
+        cpu["period"] = 100_000
+        cpu["quota"] = host["NanoCpus"] // 10_000
+    for key, name in (("CpuShares", "shares"), ("CpuPeriod", "period"), ("CpuQuota", "quota"), ("CpusetCpus", "cpus"), ("CpusetMems", "mems")):
+        if host[key]:
+            cpu[name] = host[key]
+    if cpu:
+        found["cpu"] = cpu
+    if host["PidsLimit"]:
+        found["pids"] = {"limit": host["PidsLimit"]}
+    return found
+
+
+def process(config: dict[str, Any], host: dict[str, Any], hostname: str) -> dict[str, Any]:
+    """OCI process without `user`, which the monitor resolves."""
+    granted = capabilities(host)
+    return {
+        "terminal": config["Tty"],
+        "consoleSize": {"height": host["ConsoleSize"][0], "width": host["ConsoleSize"][1]},
+        "user": {"uid": 0, "gid": 0},
+        "args": [*(config["Entrypoint"] or []), *(config["Cmd"] or [])],
+        "env": environment(config, hostname),
+        "cwd": config["WorkingDir"] or "/",
+        "capabilities": {"bounding": granted, "effective": granted, "permitted": granted},
+        "oomScoreAdj": host["OomScoreAdj"],
+        "noNewPrivileges": False,
+    }
+
+
+def hostname_of(record: Record) -> str:
+    config, host = record.config["Config"], record.config["HostConfig"]
+    if host["NetworkMode"] == "host":
+        return config["Hostname"] or os.uname().nodename
+    return str(config["Hostname"] or record.id[:12])
+
+
+def spec(record: Record, store: Store) -> dict[str, Any]:
+    """config.json of the bundle."""
+    config, host = record.config["Config"], record.config["HostConfig"]
+    paths = store.paths
+    hostname = hostname_of(record)
+    points = record.config.get("Mounts", [])
+    covered = {point["Destination"] for point in points}
+    mounts = [m for m in defaults.mounts(privileged=host["Privileged"], shm_size=host["ShmSize"]) if m["destination"] not in covered]
+    for name in ("resolv.conf", "hostname", "hosts"):
+        if f"/etc/{name}" not in covered:
+            source = paths.container_file(record.id, name)
+            mounts.append({"destination": f"/etc/{name}", "type": "bind", "source": source, "options": ["rbind", "rprivate"]})
+    mounts += [oci(point) for point in points]
+    namespaces = ["mount", "uts", "ipc", "pid", "cgroup"] + ([] if host["NetworkMode"] == "host" else ["network"])
+    return {
+        "ociVersion": "1.2.0",
+        "process": process(config, host, hostname),
+        "root": {"path": paths.rootfs(record.id), "readonly": host["ReadonlyRootfs"]},
+        "hostname": hostname,
+        "domainname": config["Domainname"],
+        "mounts": mounts,
+        "linux": {
+            "namespaces": [{"type": kind} for kind in namespaces],
+            "cgroupsPath": f"{store.names.cgroup}/{record.id}",
+            "resources": resources(host),
+            "maskedPaths": masked(host),
+            "readonlyPaths": readonly(host),
+            "devices": defaults.host_devices() if host["Privileged"] else [],
+            "rootfsPropagation": "private",
+        },
+        "annotations": {},
+    }
+
+
+def masked(host: dict[str, Any]) -> list[str]:
+    return [] if host["Privileged"] else list(defaults.MASKED_PATHS)
+
+
+def readonly(host: dict[str, Any]) -> list[str]:
+    return [] if host["Privileged"] else list(defaults.READONLY_PATHS)
+
+
+def plan(record: Record, store: Store, *, oci_spec: dict[str, Any], mount: dict[str, Any], network: dict[str, Any], seccomp: str | None) -> dict[str, Any]:
+    """What the monitor is handed (monitor/main.py documents the keys)."""
+    config, host = record.config["Config"], record.config["HostConfig"]
+    paths = store.paths
+    bundle = paths.container(record.id)
+    log = {"path": paths.container_log(record.id), "max_size": LOG_SIZE, "max_file": LOG_FILES} if host["LogConfig"]["Type"] == "json-file" else None
+    return {
+        "version": 1,
+        "id": record.id,
+        "name": record.name,
+        "bundle": bundle,
+        "run_dir": paths.run_container(record.id),
+        "rootfs": paths.rootfs(record.id),
+        "mount": mount,
+        "spec": oci_spec,
+        "user": config["User"],
+        "group_add": host["GroupAdd"] or [],
+        "workdir": config["WorkingDir"],
+        "network": network,
+        "cgroup": f"{store.names.cgroup}/{record.id}",
+        "monitor_cgroup": f"{store.names.cgroup}/monitor",
+        "tty": config["Tty"],
+        "open_stdin": config["OpenStdin"],
+        "stdin_once": config["StdinOnce"],
+        "log": log,
+        "state_path": paths.container_state(record.id),
+        "stop_signal": config["StopSignal"] or "SIGTERM",
+        "auto_remove": record.auto_remove,
+        "remove": [paths.run_container(record.id), bundle] if record.auto_remove else [],
+        "seccomp_path": seccomp,
+        "events": {"path": paths.events, "attributes": {**(config["Labels"] or {}), "image": record.image_ref, "name": record.name}},
+    }

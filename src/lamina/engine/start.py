@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Starting a container: address, bundle, plan, monitor. [hot]
+
+Everything is written before the monitor exists, and the database is closed while it is forked. The container's own lock is held
+from the look at its state until the monitor has told the start, so that two starts at once make one process space.
+"""
+from __future__ import annotations
+
+import os
+
+from ..containers.store import Record
+from ..errors import LaminaError
+from ..network import files, ipam, model
+from ..util import fastjson
+from ..util.atomic import write_file
+from ..util.lock import FileLock
+from . import planning
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from ..monitor.client import Client
+    from .containers import Containers
+
+START_TIMEOUT = 120.0  # seconds; a disk under heavy load may take long, a monitor that hangs must not hang its caller for ever
+
+
+def start(containers: Containers, record: Record, attach: dict[str, bool] | None) -> Client | None:
+    engine = containers.engine
+    store = engine.store
+    bundle = store.paths.container(record.id)
+    lock = FileLock(bundle + "/lock")
+    with lock:
+        if containers.records.state(record.id).live:
+            return None
+        client: Client | None = None
+        network: dict[str, Any] = {"mode": record.config["HostConfig"]["NetworkMode"]}
+        try:
+            network, warnings = connect(containers, record)
+            check_sources(record)
+            plan = write_bundle(containers, record, network)
+            store.close(lazy=True)
+            client = launch(plan, attach)
+            client.wait_started(START_TIMEOUT)
+        except BaseException:
+            if client is not None:
+                client.close()
+            if network["mode"] == "bridge" and not record.auto_remove:
+                with store.db.write(durable=False) as db:
+                    ipam.release(db, record.id)
+            raise
+    client.warnings = warnings
+    return client
+
+
+def launch(plan: dict[str, Any], attach: dict[str, bool] | None) -> Client:
+    """A forked monitor where this process may fork, else a fresh one."""
+    from ..monitor.launch import fork_monitor, spawn_monitor
+    from .engine import single_threaded
+
+    return fork_monitor(plan, attach) if single_threaded() and may_fork() else spawn_monitor(plan, attach)
+
+
+def may_fork() -> bool:
+    """Only a process that was started lean, as the command line is, makes a lean monitor; a library's host process may be anything."""
+    import sys
+
+    return bool(sys.flags.no_site)
+
+
+def connect(containers: Containers, record: Record) -> tuple[dict[str, Any], list[str]]:
+    """The container's part of the plan's `network`, with an address of its own, and warnings for the user."""
+    mode = record.config["HostConfig"]["NetworkMode"]
+    if mode != "bridge":
+        return {"mode": mode}, []
+    from ..network import bridge
+
+    store = containers.engine.store
+    network = bridge.ensure(store)
+    with store.db.write(durable=False) as db:
+        ipv4, mac = ipam.allocate(db, network, record.id)
+    return model.netplan(network, ipv4, mac), list(network.warnings)
+
+
+def check_sources(record: Record) -> None:
+    """docker makes missing sources of `-v` at create; one that has gone since is an error, not an empty directory."""
+    for point in record.config.get("Mounts", []):
+        try:
+            os.stat(point["Source"])
+        except OSError as e:
+            raise LaminaError(f"error while mounting {point['Destination']}: source {point['Source']}: {e.strerror}") from None
+
+
+def write_bundle(containers: Containers, record: Record, network: dict[str, Any]) -> dict[str, Any]:
+    """Fills the bundle; returns the plan. Files of the bundle are made anew at each start, as docker does."""
+    engine = containers.engine
+    store, paths = engine.store, engine.store.paths
+    host = record.config["HostConfig"]
+    address = [network["ipv4"].partition("/")[0]] if network["mode"] == "bridge" else []
+    hostname = planning.hostname_of(record)
+    resolv, _ = files.resolv_conf(files.host_resolv_conf(), host_network=network["mode"] == "host")
+    hosts = files.hosts(hostname, domainname=record.config["Config"]["Domainname"], addresses=address)
+    for name, text in (("resolv.conf", resolv), ("hosts", hosts), ("hostname", files.hostname(hostname))):
+        put(paths.container_file(record.id, name), text.encode("utf-8", "surrogateescape"), 0o644)
+    oci_spec = planning.spec(record, store)
+    put(paths.container_config(record.id), fastjson.dump_bytes(oci_spec), 0o600)
+    mount = engine.layer_store.container_mount(record.driver, paths.container(record.id), record.layer_chain, volatile=record.auto_remove)
+    plan = planning.plan(record, store, oci_spec=oci_spec, mount=mount, network=network, seccomp=seccomp_file(engine.store.paths.runroot, host, oci_spec))
+    os.makedirs(paths.execs(record.id), 0o700, exist_ok=True)
+    os.makedirs(paths.rootfs(record.id), 0o700, exist_ok=True)
+    return plan
+
+
+def put(path: str, data: bytes, mode: int) -> None:
+    """A file that is made anew at each start: whole or not at all, but not worth an fsync."""
+    write_file(path, data, mode, durable=False)
+
+
+def seccomp_file(runroot: str, host: dict[str, Any], oci_spec: dict[str, Any]) -> str | None:
+    """The cached filter for the container's capabilities; None for --privileged, which has none, as in docker."""
+    if host["Privileged"]:
+        return None
+    from ..runtime import profile
+
+    return profile.default_file(frozenset(oci_spec["process"]["capabilities"]["bounding"]), runroot + "/cache")

@@ -1,0 +1,202 @@
+# SPDX-License-Identifier: Apache-2.0
+"""stop, kill, wait and rm: everything that ends a container or its record. [hot, for `rm` and `stop`]
+
+A signal goes through the container's monitor, or by pidfd where the monitor doesn't answer; a process is believed to be the one that
+is meant only by (pid, start time, boot id).
+"""
+from __future__ import annotations
+
+import errno
+import os
+import select
+import time
+
+from ..containers.store import Record, no_such
+from ..errors import Conflict, LaminaError
+from ..linux import mount, ns, signals
+from ..linux.signals import SIGKILL
+from ..monitor.client import Client, connect
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ..containers.state import State
+    from .containers import Containers
+
+GRACE = 10  # seconds between the stop signal and SIGKILL, docker's default
+PATIENCE = 30.0  # seconds for a killed container and its monitor to be gone
+
+
+def client_of(containers: Containers, record: Record) -> Client | None:
+    """A connection to the running container's monitor; None if there is none (any more)."""
+    try:
+        return connect(containers.engine.store.paths.run_container(record.id))
+    except (FileNotFoundError, ConnectionRefusedError):
+        return None
+
+
+def not_running(record: Record, what: str) -> Conflict:
+    return Conflict(f"{what}: container {record.id} is not running")
+
+
+def stop(containers: Containers, record: Record, timeout: int | None, signal: str | None) -> None:
+    """The stop signal, then SIGKILL after `timeout` seconds (default 10; -1: never). Nothing to do if it doesn't run."""
+    config = record.config["Config"]
+    number = signals.parse(signal or config["StopSignal"] or "SIGTERM")
+    grace = timeout if timeout is not None else config["StopTimeout"] if config["StopTimeout"] is not None else GRACE
+    if not containers.records.state(record.id).live:
+        return
+    client = client_of(containers, record)
+    if client is None:
+        return
+    with client:
+        containers.event("kill", record, signal=str(number))
+        if not send(client, number):
+            return settle(containers, record, client)
+        if grace < 0:
+            finish_wait(client, None)
+        elif not ends_within(client, grace):
+            containers.event("kill", record, signal=str(SIGKILL))
+            send(client, SIGKILL)
+            if not ends_within(client, PATIENCE):
+                raise LaminaError(f"cannot stop container: {record.id}: it doesn't end after SIGKILL")
+        settle(containers, record, client)
+    containers.event("stop", record)
+
+
+def settle(containers: Containers, record: Record, client: Client) -> None:
+    """The container has ended: what it held is free when this returns."""
+    try:
+        containers.finish(record)
+    finally:
+        client.close()
+
+
+def send(client: Client, number: int) -> bool:
+    """False if it has ended meanwhile."""
+    try:
+        client.signal(number)
+    except Conflict:
+        return False
+    except LaminaError:
+        if client.ended:
+            return False
+        raise
+    return True
+
+
+def ends_within(client: Client, seconds: float) -> bool:
+    try:
+        finish_wait(client, seconds)
+    except TimeoutError:
+        return False
+    return True
+
+
+def finish_wait(client: Client, seconds: float | None) -> None:
+    try:
+        client.wait(seconds)
+    except LaminaError:
+        pass  # the monitor was lost: the container is as ended as it can be
+
+
+def kill(containers: Containers, record: Record, signal: str) -> None:
+    number = signals.parse(signal)
+    state = containers.records.state(record.id)
+    client = client_of(containers, record) if state.live else None
+    if client is None:
+        raise not_running(record, f"cannot kill container: {record.name}")
+    with client:
+        if not send(client, number):
+            raise not_running(record, f"cannot kill container: {record.name}")
+        containers.event("kill", record, signal=str(number))
+        if number == SIGKILL:
+            ends_within(client, PATIENCE)  # docker's kill returns when it's dead
+            settle(containers, record, client)
+
+
+def wait(containers: Containers, record: Record) -> int:
+    state = containers.records.state(record.id)
+    client = client_of(containers, record) if state.live else None
+    if client is None:
+        return containers.records.state(record.id).exit_code
+    with client:
+        try:
+            return client.wait()
+        except LaminaError:
+            return containers.records.state(record.id).exit_code or 137
+
+
+def remove(containers: Containers, record: Record, *, force: bool, volumes: bool) -> None:
+    state = containers.records.state(record.id)
+    if state.live:
+        if not force:
+            raise Conflict(
+                f'cannot remove container "/{record.name}": container is {state.status}: '
+                + ("unpause and then " if state.status == "paused" else "") + "stop the container before removing or force remove"
+            )
+        end_now(containers, record)
+    if not containers.records.delete(record.id):
+        raise no_such(record.id)
+    containers.event("destroy", record)
+    if volumes or record.auto_remove:
+        containers.drop_anonymous(record)
+    discard(containers, record.id, containers.records.state(record.id))
+
+
+def end_now(containers: Containers, record: Record) -> None:
+    """SIGKILL, and the end of it."""
+    client = client_of(containers, record)
+    if client is None:
+        return
+    with client:
+        send(client, SIGKILL)
+        if not ends_within(client, PATIENCE):
+            raise LaminaError(f"cannot remove container {record.id}: it doesn't end after SIGKILL")
+
+
+def discard(containers: Containers, cid: str, state: State) -> None:
+    """The files of a removed container, after its monitor has gone (it unmounts, and removes the cgroup)."""
+    wait_for_monitor(state)
+    unmount_leftover(containers, cid)
+    remove_cgroup(containers, cid)
+    containers.records.discard(cid)
+
+
+def wait_for_monitor(state: State) -> None:
+    if not state.monitor_pid:
+        return
+    try:
+        fd = ns.open_process(state.monitor_pid, state.monitor_start_time)
+    except OSError as e:
+        if e.errno in (errno.ESRCH, errno.ENOENT, errno.EINVAL):
+            return
+        raise
+    try:
+        poller = select.poll()
+        poller.register(fd, select.POLLIN)
+        if not poller.poll(PATIENCE * 1000):
+            raise LaminaError(f"the container's monitor (process {state.monitor_pid}) doesn't end")
+    finally:
+        os.close(fd)
+
+
+def unmount_leftover(containers: Containers, cid: str) -> None:
+    """The union of a container whose monitor was killed is still mounted."""
+    rootfs = containers.engine.store.paths.rootfs(cid)
+    for _ in range(16):  # a mount over a mount, were there ever one
+        if not os.path.ismount(rootfs):
+            return
+        mount.umount(rootfs, mount.MNT_DETACH | mount.UMOUNT_NOFOLLOW)
+
+
+def remove_cgroup(containers: Containers, cid: str) -> None:
+    from ..runtime.cgroups import Cgroup
+
+    path = f"{containers.engine.store.names.cgroup}/{cid}"
+    group = Cgroup.open(path)
+    if group is not None:
+        group.kill()
+        end = time.monotonic() + 5
+        while group.procs() and time.monotonic() < end:
+            time.sleep(0.005)
+        group.remove()

@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What concerns the engine as a whole: finishing what was cut off, check, info, reset."""
+from __future__ import annotations
+
+import os
+import shutil
+
+from ..errors import LaminaError
+from ..linux import mount
+from . import stopping
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from ..store.check import Problem
+    from .engine import Engine
+
+
+class System:
+    __slots__ = ("engine",)
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+
+    def reap(self) -> None:
+        """Finishes what an earlier command or a killed monitor left: ended `--rm` containers, removals, mounts, cgroups, addresses."""
+        containers = self.engine.containers
+        for record in containers.records.over():
+            state = containers.records.state(record.id)
+            if containers.delete_row(record):
+                stopping.discard(containers, record.id, state)
+        for cid in containers.records.pending():
+            state = containers.records.state(cid)
+            try:
+                stopping.discard(containers, cid, state)
+            except LaminaError:
+                pass  # something is mounted in there, or a monitor still works: a later command tries again
+        for record, state in containers.records.list_with_state():
+            if not state.live:
+                stopping.unmount_leftover(containers, record.id)
+                if state.ended and self.engine.store.db.one("SELECT 1 FROM endpoints WHERE container_id=?", (record.id,)):
+                    containers.finish(record)
+
+    def check(self, *, full: bool = False, repair: bool = False) -> list[Problem]:
+        """What is wrong with the store, if anything; `full` reads every byte, `repair` mends what can be mended."""
+        from ..store import check
+
+        self.reap()
+        problems = check.check(self.engine.store, full=full)
+        if repair and problems:
+            check.repair(self.engine.store, problems)
+            problems = check.check(self.engine.store, full=full)
+        return problems
+
+    def info(self) -> dict[str, Any]:
+        """`GET /info`, as far as this engine has something to say."""
+        store = self.engine.store
+        pairs = self.engine.containers.records.list_with_state()
+        counts = {name: sum(1 for _, state in pairs if state.status in names) for name, names in
+                  (("Running", ("running", "restarting")), ("Paused", ("paused",)), ("Stopped", ("created", "exited", "dead")))}
+        machine = os.uname()
+        return {
+            "ID": store.engine_id,
+            "Containers": len(pairs),
+            **{f"Containers{name}": count for name, count in counts.items()},
+            "Images": store.db.value("SELECT count(*) FROM images"),
+            "Driver": self.engine.layer_store.driver_of(""),
+            "LaminaRootDir": store.paths.root,
+            "LaminaRunRoot": store.paths.runroot,
+            "DockerRootDir": store.paths.root,
+            "KernelVersion": machine.release,
+            "OSType": "linux",
+            "Architecture": machine.machine,
+            "NCPU": os.cpu_count() or 1,
+            "Name": machine.nodename,
+            "Bridge": store.names.bridge,
+            "ForeignRules": self.foreign_rules(),
+        }
+
+    def foreign_rules(self) -> list[str]:
+        """The firewall rules that this engine has put outside its own table (design: shown by `info`)."""
+        from ..network import teardown
+
+        return teardown.foreign_rules(self.engine.store.names)
+
+    def reset(self) -> None:
+        """Removes everything of this engine: containers, images, volumes, bridge, firewall table, cgroups, mounts, both roots."""
+        from ..network import teardown
+        from ..runtime.cgroups import Cgroup
+
+        engine = self.engine
+        store, paths = engine.store, engine.store.paths
+        for record in engine.containers.records.list():
+            engine.containers.remove(record.id, force=True, volumes=True)
+        self.reap()
+        for row in engine.images.mounted():
+            mount.umount(row["Path"], mount.MNT_DETACH | mount.UMOUNT_NOFOLLOW)
+        teardown.teardown(store.names)
+        for name in (f"{store.names.cgroup}/monitor", store.names.cgroup):
+            Cgroup.open(name).remove()
+        store.close()
+        for root in (paths.runroot, paths.root):
+            refuse_foreign_mounts(root)
+        for root, known in ((paths.runroot, paths.RUN_DIRS), (paths.root, paths.ROOT_DIRS)):
+            for name in known:
+                shutil.rmtree(f"{root}/{name}", ignore_errors=True)
+        for path in (*(f"{paths.root}/{name}" for name in paths.ROOT_FILES), paths.boot, paths.run_lock, f"{paths.runroot}/network.known"):
+            try:
+                os.unlink(path)
+            except FileNotFoundError:
+                pass
+        for root in (paths.runroot, paths.root):
+            try:
+                os.rmdir(root)
+            except OSError:
+                pass  # somebody's own file lies in it, or it is a mount point: that is theirs
+
+
+def refuse_foreign_mounts(root: str) -> None:
+    """Nothing is deleted while something is mounted below: it may be a bind of the user's own files (attack 66)."""
+    for entry in mount.mountinfo():
+        if entry.mount_point.startswith(root + "/"):
+            raise LaminaError(f"{entry.mount_point} is mounted below {root}; nothing was removed there", hint=f"umount {entry.mount_point}")
