@@ -131,7 +131,8 @@ class VolumeStore:
 
     def of_container(self, container_id: str) -> Sequence[Volume]:
         rows = self.store.db.execute(
-            f"SELECT {_COLUMNS} FROM volumes JOIN container_volumes ON volume_name=name WHERE container_id=? ORDER BY name", (container_id,))
+            f"SELECT {_COLUMNS} FROM volumes WHERE name IN (SELECT volume_name FROM container_volumes WHERE container_id=?) ORDER BY name",
+            (container_id,))
         return [self._volume(row) for row in rows]
 
     def use(self, db: DB, container_id: str, name: str) -> None:
