@@ -1,0 +1,199 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The words of --help. Keys of SHORTS, IN_OUT, FLAGS and HIDDEN are the targets of `cli.registry`."""
+from __future__ import annotations
+
+GROUP_SHORTS = {
+    "container": "Manage containers",
+    "image": "Manage images",
+    "layer": "Look at layers",
+    "system": "Manage lamina",
+}
+
+SHORTS = {
+    "exec:exec": "Execute a command in a running container",
+    "images:history": "Show the history of an image",
+    "images:ls": "List images",
+    "images:mount": "Mount the union view of images read-only on the host",
+    "images:prune": "Remove unused images",
+    "images:rm": "Remove one or more images",
+    "images:tag": "Create a tag TARGET_IMAGE that refers to SOURCE_IMAGE",
+    "images:umount": "Unmount images that were mounted on the host",
+    "inspect:container": "Display detailed information on one or more containers",
+    "inspect:image": "Display detailed information on one or more images",
+    "inspect:inspect": "Return low-level information on Docker objects",
+    "layers:ls": "List the read-only layers and the images that use them",
+    "layers:path": "Print the directories of the layers, the top one first",
+    "layers:tree": "Show which layer stands on which",
+    "lifecycle:kill": "Kill one or more running containers",
+    "lifecycle:rm": "Remove one or more containers",
+    "lifecycle:start": "Start one or more stopped containers",
+    "lifecycle:stop": "Stop one or more running containers",
+    "lifecycle:wait": "Block until one or more containers stop, then print their exit codes",
+    "logs:logs": "Fetch the logs of a container",
+    "ps:ps": "List containers",
+    "run:create": "Create a new container",
+    "run:run": "Create and run a new container from an image",
+    "system:check": "Check that the store is whole, and repair it",
+    "system:info": "Display system-wide information",
+    "system:version": "Show the lamina version information",
+    "transfer:commit": "Create a new image from a container's changes",
+    "transfer:diff": "Inspect changes to files or directories on a container's filesystem",
+    "transfer:export": "Export a container's filesystem as a tar archive",
+    "transfer:import": "Import the contents from a tarball to create a filesystem image",
+}
+
+# What goes in and what comes out (docs/tour): the first line of a verb's help.
+IN_OUT = {
+    "exec:exec": "a further process in a running process space",
+    "images:history": "image -> the layers below it",
+    "images:ls": (
+        "top-level images (tagged, pulled, or used); -a: intermediate ones that only children use, too\n"
+        "(`layer ls` lists every read-only layer with the images that use it)"
+    ),
+    "images:rm": (
+        "by name: removes the tag, and the image with it unless a child has it as Parent;\n"
+        "by id, or the last name while a container uses it: refuses, naming the user (-f);\n"
+        "layers go when nothing needs them, shared ones never stand in the way"
+    ),
+    "inspect:container": "top layer's metadata, of a container",
+    "inspect:image": "top layer's metadata, of an image",
+    "inspect:inspect": "top layer's metadata, of a container or an image",
+    "lifecycle:kill": "SIGKILL (or -s SIGNAL)",
+    "lifecycle:rm": "removes the read-write layer of a stopped container (-f: of a running one)",
+    "lifecycle:start": "container -> process space around its union view (one per container)",
+    "lifecycle:stop": "SIGTERM, then SIGKILL after a grace time; leaves a normal container",
+    "ps:ps": "ps / ps -a: running / all containers",
+    "run:create": "image -> container (adds the read-write layer; runs nothing)",
+    "run:run": "create + start",
+    "transfer:commit": "running or stopped container -> image",
+    "transfer:export": "container's union view -> flat tar, no metadata (`import` makes a one-layer image of it)",
+    "transfer:import": "flat tar, no metadata -> one-layer image (`export` writes one)",
+}
+
+FORMAT = (
+    "Format output using a custom template:\n"
+    "'table': Print output in table format with column headers (default)\n"
+    "'table TEMPLATE': Print output in table format using the given Go template\n"
+    "'json': Print in JSON format\n"
+    "'TEMPLATE': Print output using the given Go template."
+)
+FORMAT_ONE = "Format output using a custom template:\n'json': Print in JSON format\n'TEMPLATE': Print output using the given Go template."
+
+# The same words wherever the flag is.
+COMMON = {
+    "detach": "Run container in background and print container ID",
+    "env": "Set environment variables",
+    "filter": "Filter output based on conditions provided",
+    "format": FORMAT,
+    "interactive": "Keep STDIN open even if not attached",
+    "no-trunc": "Don't truncate output",
+    "signal": "Signal to send to the container",
+    "tty": "Allocate a pseudo-TTY",
+    "workdir": "Working directory inside the container",
+}
+
+_CREATE = {
+    "cap-add": "Add Linux capabilities",
+    "cap-drop": "Drop Linux capabilities",
+    "cpus": "Number of CPUs",
+    "entrypoint": "Overwrite the default ENTRYPOINT of the image",
+    "hostname": "Container host name",
+    "label": "Set meta data on a container",
+    "memory": "Memory limit",
+    "name": "Assign a name to the container",
+    "network": "Connect a container to a network",
+    "pids-limit": "Tune container pids limit (set -1 for unlimited)",
+    "privileged": "Give extended privileges to this container",
+    "read-only": "Mount the container's root filesystem as read only",
+    "rm": "Automatically remove the container and its associated anonymous volumes when it exits",
+    "user": "Username or UID (format: <name|uid>[:<group|gid>])",
+    "volume": "Bind mount a volume",
+}
+_CHANGE = "Apply Dockerfile instruction to the created image"
+
+FLAGS: dict[str, dict[str, str]] = {
+    "exec:exec": {
+        "detach": "Detached mode: run command in the background",
+        "user": 'Username or UID (format: "<name|uid>[:<group|gid>]")',
+    },
+    "images:history": {"human": "Print sizes and dates in human readable format", "quiet": "Only show image IDs"},
+    "images:ls": {
+        "all": "Show all images (default hides intermediate images)",
+        "digests": "Show digests",
+        "quiet": "Only show image IDs",
+    },
+    "images:prune": {
+        "all": "Remove all unused images, not just dangling ones",
+        "filter": 'Provide filter values (e.g. "until=<timestamp>")',
+        "force": "Do not prompt for confirmation",
+    },
+    "images:rm": {"force": "Force removal of the image", "no-prune": "Do not delete untagged parents"},
+    "inspect:container": {"format": FORMAT_ONE, "size": "Display total file sizes"},
+    "inspect:image": {"format": FORMAT_ONE},
+    "inspect:inspect": {
+        "format": FORMAT_ONE,
+        "size": "Display total file sizes if the type is container",
+        "type": "Return JSON for specified type",
+    },
+    "layers:ls": {"quiet": "Only show layer IDs"},
+    "layers:tree": {"ascii": "Draw the tree with ASCII characters only"},
+    "lifecycle:rm": {
+        "force": "Force the removal of a running container (uses SIGKILL)",
+        "volumes": "Remove anonymous volumes associated with the container",
+    },
+    "lifecycle:start": {
+        "attach": "Attach STDOUT/STDERR and forward signals",
+        "interactive": "Attach container's STDIN",
+    },
+    "lifecycle:stop": {"time": "Seconds to wait before killing the container"},
+    "logs:logs": {
+        "follow": "Follow log output",
+        "since": 'Show logs since timestamp (e.g. "2013-01-02T13:23:37Z") or relative (e.g. "42m" for 42 minutes)',
+        "tail": "Number of lines to show from the end of the logs",
+        "timestamps": "Show timestamps",
+        "until": 'Show logs before a timestamp (e.g. "2013-01-02T13:23:37Z") or relative (e.g. "42m" for 42 minutes)',
+    },
+    "ps:ps": {
+        "all": "Show all containers (default shows just running)",
+        "last": "Show n last created containers (includes all states)",
+        "latest": "Show the latest created container (includes all states)",
+        "quiet": "Only display container IDs",
+        "size": "Display total file sizes",
+    },
+    "run:create": _CREATE,
+    "run:run": _CREATE,
+    "system:check": {
+        "full": "Read every byte of the store, not just what stands where",
+        "repair": "Mend what can be mended",
+    },
+    "system:info": {"format": FORMAT_ONE},
+    "system:version": {"format": FORMAT_ONE},
+    "transfer:commit": {
+        "author": 'Author (e.g., "John Hannibal Smith <hannibal@a-team.com>")',
+        "change": _CHANGE,
+        "message": "Commit message",
+        "pause": "Pause container during commit",
+    },
+    "transfer:export": {"output": "Write to a file, instead of STDOUT"},
+    "transfer:import": {
+        "change": _CHANGE,
+        "message": "Set commit message for imported image",
+        "platform": "Set platform if server is multi-platform capable",
+    },
+}
+
+# Accepted, not shown: other spellings.
+HIDDEN = {"run:run": ("net",), "run:create": ("net",), "lifecycle:stop": ("timeout",)}
+
+# The word for a value where the kind's own isn't docker's.
+VALUE_WORDS: dict[str, str] = {}
+
+GLOBAL = {
+    "config": "Location of client config files",
+    "debug": "Enable debug mode",
+    "host": "Daemon socket to connect to (refused: lamina has no daemon)",
+    "log-level": 'Set the logging level ("debug", "info", "warn", "error", "fatal")',
+    "root": "Data root (LAMINA_ROOT; default /var/lib/lamina)",
+    "runroot": "Directory of run-time state (LAMINA_RUNROOT; default /run/lamina)",
+    "version": "Print version information and quit",
+}

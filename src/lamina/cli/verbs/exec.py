@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`exec`. [hot]
+
+A command that can't be started in the container is told on stdout, when attached, and with docker's exit codes 126 and 127: its
+daemon writes that text into the attached stream.
+"""
+from __future__ import annotations
+
+from lamina.cli.context import Cli
+from lamina.cli.flags import Verb
+from lamina.errors import StartError
+
+from .run import check_tty, console_size, wanted
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from lamina.cli.flags import Opts
+
+
+def exec_(cli: Cli, opts: Opts, args: list[str]) -> int:
+    detach, stdin, tty = opts["detach"], opts["interactive"], opts["tty"]
+    if not detach:
+        check_tty(cli, stdin=stdin, tty=tty)
+    size = console_size(cli) if tty else None
+    body: dict[str, Any] = {
+        "User": opts["user"],
+        "Privileged": False,
+        "Tty": tty,
+        "AttachStdin": stdin and not detach,
+        "AttachStdout": not detach,
+        "AttachStderr": not detach,
+        "Detach": detach,
+        "Env": opts["env"] or None,
+        "WorkingDir": opts["workdir"],
+        "Cmd": args[1:],
+        "ConsoleSize": list(size or (0, 0)),
+    }
+    containers = cli.engine.containers
+    exec_id = containers.exec_create(args[0], body)
+    if detach:
+        try:
+            containers.exec_start(exec_id, attach=None)
+        except StartError as e:
+            cli.err(f"Error response from daemon: {e.message}")
+            return 1
+        return 0
+    try:
+        client = containers.exec_start(exec_id, attach=wanted(stdin=stdin), size=size)
+        from lamina.cli.attach import DETACHED, attach_terminal
+
+        code = attach_terminal(client, stdin=stdin, tty=tty)
+        return 0 if code == DETACHED else code
+    except StartError as e:
+        cli.out(cli.clean(e.message), end="\r\n")
+        return e.exit_code if e.exit_code != 125 else 126
+
+
+VERBS = {
+    "exec": Verb(
+        exec_,
+        "[OPTIONS] CONTAINER COMMAND [ARG...]",
+        2,
+        None,
+        (
+            ("detach", "d", "bool", False),
+            ("env", "e", "env", None),
+            ("interactive", "i", "bool", False),
+            ("tty", "t", "bool", False),
+            ("user", "u", "string", ""),
+            ("workdir", "w", "string", ""),
+        ),
+        refused={"detach-keys": "", "env-file": "", "privileged": ""},
+        interspersed=False,
+    )
+}

@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`run` and `create`. [hot]
+
+Errors before the container runs are reported as docker does: `lamina: TEXT.` and, unless the container was already made,
+`See 'lamina run --help'.`; exit code 125, or 126 and 127 where its command can't be executed or found.
+"""
+from __future__ import annotations
+
+from lamina.cli.context import Cli, CliError
+from lamina.cli.create import COMMON_FLAGS, REFUSED, RUN_REFUSED, build_body
+from lamina.cli.flags import Verb
+from lamina.errors import CommandNotExecutable, CommandNotFound, LaminaError, NotFound
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from lamina.cli.flags import Opts
+    from lamina.monitor.client import Client
+
+
+def run(cli: Cli, opts: Opts, args: list[str]) -> int:
+    detach, tty, stdin = opts["detach"], opts["tty"], opts["interactive"]
+    if not detach:
+        check_tty(cli, stdin=stdin, tty=tty)
+    container = _create(cli, opts, args, detach=detach, verb="run")
+    try:
+        client = cli.engine.containers.start(container, attach=None if detach else wanted(stdin=stdin))
+        warn(cli, client)
+        if detach:
+            cli.out(container)
+            return 0
+        return attach(cli, client, container, stdin=stdin, tty=tty)
+    except LaminaError as e:
+        raise failed(e, "run", with_help=False)
+
+
+def create(cli: Cli, opts: Opts, args: list[str]) -> int:
+    cli.out(_create(cli, opts, args, detach=False, verb="create"))
+    return 0
+
+
+def wanted(*, stdin: bool) -> dict[str, bool]:
+    """Which streams an attached client asks the monitor for."""
+    return {"stdin": stdin, "stdout": True, "stderr": True}
+
+
+def warn(cli: Cli, client: Client | None) -> None:
+    for text in getattr(client, "warnings", ()):
+        cli.err(f"WARNING: {text}")
+
+
+def attach(cli: Cli, client: Client, container: str, *, stdin: bool, tty: bool) -> int:
+    """Stays with a container that was just started until it ends or the user detaches; the exit code for the shell."""
+    from lamina.cli.attach import DETACHED, attach_terminal
+
+    code = attach_terminal(client, stdin=stdin, tty=tty)
+    if code == DETACHED:
+        return 0
+    containers = cli.engine.containers
+    try:
+        containers.finish(containers.records.get(container))
+    except NotFound:
+        pass  # another command has noticed the end first
+    return code
+
+
+def check_tty(cli: Cli, *, stdin: bool, tty: bool) -> None:
+    """docker's rule: a pseudo-terminal with an attached stdin needs a terminal on this side."""
+    if stdin and tty and not cli.is_tty(0):
+        raise CliError("the input device is not a TTY")
+
+
+def console_size(cli: Cli) -> tuple[int, int] | None:
+    if not cli.is_tty(1):
+        return None
+    import os
+
+    try:
+        size = os.get_terminal_size(1)
+    except OSError:
+        return None
+    return size.lines, size.columns
+
+
+def _create(cli: Cli, opts: Opts, args: list[str], *, detach: bool, verb: str) -> str:
+    """The new container's id; warnings are on stderr."""
+    try:
+        body = build_body(opts, args, detach=detach, console=console_size(cli) if opts["tty"] else None)
+    except CliError as e:
+        raise CliError(f"lamina: {e.message.rstrip('.')}.\nSee 'lamina {verb} --help'.", e.code)
+    try:
+        made: dict[str, Any] = cli.engine.containers.create(body, name=opts["name"] or None)
+    except LaminaError as e:
+        if isinstance(e, NotFound) and e.message.startswith("No such image"):
+            cli.err(f"Unable to find image '{_with_tag(args[0])}' locally")
+        if verb == "create":
+            raise
+        raise failed(e, verb, with_help=True)
+    for warning in made.get("Warnings") or ():
+        cli.err(f"WARNING: {warning}")
+    container = made["Id"]
+    assert isinstance(container, str)
+    return container
+
+
+def failed(e: LaminaError, verb: str, *, with_help: bool) -> CliError:
+    """What ends `run` before the container's own exit code exists."""
+    text = f"lamina: Error response from daemon: {e.message.rstrip('.')}."
+    if with_help:
+        text += f"\nSee 'lamina {verb} --help'."
+    if e.hint:
+        text += f"\nHint: {e.hint}"
+    return CliError(text, e.exit_code if isinstance(e, (CommandNotFound, CommandNotExecutable)) else 125)
+
+
+def _with_tag(image: str) -> str:
+    return image if ":" in image.rsplit("/", 1)[-1] or "@" in image else f"{image}:latest"
+
+
+VERBS = {
+    "run": Verb(
+        run,
+        "[OPTIONS] IMAGE [COMMAND] [ARG...]",
+        1,
+        None,
+        (*COMMON_FLAGS, ("detach", "d", "bool", False)),
+        refused=RUN_REFUSED,
+        interspersed=False,
+    ),
+    "create": Verb(create, "[OPTIONS] IMAGE [COMMAND] [ARG...]", 1, None, COMMON_FLAGS, refused=REFUSED, interspersed=False),
+}

@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`version`, `info` and `system check`."""
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any
+
+from lamina import __version__
+from lamina.cli.context import Cli
+from lamina.cli.flags import Opts, Verb
+
+ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
+
+
+def facts() -> dict[str, Any]:
+    """What `version --format` sees: Client and Server, which are one program here, with docker's field names."""
+    machine = os.uname()
+    common = {
+        "Version": __version__,
+        "Os": "linux",
+        "Arch": ARCHITECTURES.get(machine.machine, machine.machine),
+        "PythonVersion": ".".join(str(n) for n in sys.version_info[:3]),
+    }
+    return {
+        "Client": {**common, "Context": "default"},
+        "Server": {**common, "KernelVersion": machine.release, "Components": [{"Name": "Engine", "Version": __version__}]},
+    }
+
+
+def version(cli: Cli, opts: Opts, args: list[str]) -> int:
+    data = facts()
+    if opts["format"]:
+        from lamina.cli.formats import show_objects
+        from lamina.cli.template_funcs import to_json, typed
+
+        if opts["format"] == "json":
+            cli.out(to_json(typed(data)))
+        else:
+            show_objects(cli, opts["format"], [data])
+        return 0
+    for part, title in (("Client", "Client:"), ("Server", "\nServer: (no daemon: the same process)")):
+        values = data[part]
+        cli.out(title)
+        cli.out(f" Version:           {values['Version']}")
+        cli.out(f" Python version:    {values['PythonVersion']}")
+        cli.out(f" OS/Arch:           {values['Os']}/{values['Arch']}")
+        if "KernelVersion" in values:
+            cli.out(f" Kernel version:    {values['KernelVersion']}")
+    return 0
+
+
+INFO = (
+    ("Containers", "Containers"), ("ContainersRunning", " Running"), ("ContainersPaused", " Paused"), ("ContainersStopped", " Stopped"),
+    ("Images", "Images"), ("Driver", "Storage Driver"), ("Bridge", "Bridge"), ("KernelVersion", "Kernel Version"), ("OSType", "OSType"),
+    ("Architecture", "Architecture"), ("NCPU", "CPUs"), ("Name", "Name"), ("ID", "ID"), ("LaminaRootDir", "Data Root"),
+    ("LaminaRunRoot", "Run Root"),
+)  # fmt: skip
+
+
+def info(cli: Cli, opts: Opts, args: list[str]) -> int:
+    data = {**cli.engine.system.info(), "ServerVersion": __version__}
+    if opts["format"]:
+        from lamina.cli.formats import show_objects
+        from lamina.cli.template_funcs import to_json, typed
+
+        if opts["format"] == "json":
+            cli.out(to_json(typed(data)))
+        else:
+            show_objects(cli, opts["format"], [data])
+        return 0
+    cli.out(f"Server Version: {__version__}")
+    for key, title in INFO:
+        if key in data:
+            cli.out(f"{title}: {cli.clean(str(data[key]))}")
+    rules = data.get("ForeignRules") or []
+    cli.out(f"Firewall rules outside table {data.get('Bridge', '')}'s own: {len(rules)}" if rules else "Firewall rules outside our own table: none")
+    for rule in rules:
+        cli.out(f" {cli.clean(str(rule))}")
+    return 0
+
+
+def check(cli: Cli, opts: Opts, args: list[str]) -> int:
+    """Exit code 0 when every invariant of docs/on-disk.md holds, else 1 with a line a problem."""
+    problems = cli.engine.system.check(full=opts["full"], repair=opts["repair"])
+    for problem in problems:
+        cli.out(cli.clean(str(problem)))
+    if not problems:
+        cli.out("no problems found")
+    return 1 if problems else 0
+
+
+VERBS = {
+    "version": Verb(version, "[OPTIONS]", 0, 0, (("format", "f", "string", ""),)),
+    "info": Verb(info, "[OPTIONS]", 0, 0, (("format", "f", "string", ""),)),
+    "check": Verb(check, "[OPTIONS]", 0, 0, (("full", "", "bool", False), ("repair", "", "bool", False))),
+}
