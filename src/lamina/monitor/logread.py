@@ -53,7 +53,8 @@ def read_logs(
     wanted = {name for name, on in (("stdout", stdout), ("stderr", stderr)) if on}
     files = _Files(path)
     try:
-        history = (e for e in files.history() if e.stream in wanted)
+        mark = b"\n" if len(wanted) == 2 else b'"stream":"stdout"' if stdout else b'"stream":"stderr"'
+        history: Iterator[Entry] = (e for e in files.history(tail, mark) if e.stream in wanted)
         if tail is not None:
             history = iter(_last(history, tail))
         for entry in history:
@@ -90,7 +91,7 @@ def _wait(wake_fd: int) -> None:
 
 
 def _last(entries: Iterator[Entry], count: int) -> list[Entry]:
-    """The last `count`; a log is at most a few rotated files, so going through it once is cheap, and needs no second parser."""
+    """The last `count`, in the memory of twice as many."""
     if count <= 0:
         for _ in entries:
             pass
@@ -103,6 +104,18 @@ def _last(entries: Iterator[Entry], count: int) -> list[Entry]:
     return kept[-count:]
 
 
+def _count_back(fd: int, mark: bytes, need: int) -> tuple[int, int]:
+    """(marks, offset) of the shortest end of a file, in a few steps, that holds `need` marks; or of all of it."""
+    size = os.fstat(fd).st_size
+    window = BLOCK
+    while True:
+        offset = max(0, size - window)
+        count = os.pread(fd, size - offset, offset).count(mark)
+        if count >= need or not offset:
+            return count, offset
+        window *= 4
+
+
 class _Files:
     """The rotated files as one stream. The file that is being read is held open, so its inode can't be given to another one."""
 
@@ -111,9 +124,21 @@ class _Files:
         self.fd = -1
         self.rest = b""
 
-    def history(self) -> Iterator[Entry]:
-        """All that is there now, oldest first; ends at the end of the newest file, which stays open."""
-        for fd in self._open_all():
+    def history(self, tail: int | None = None, mark: bytes = b"\n") -> Iterator[Entry]:
+        """What is there now, oldest first; ends at the end of the newest file, which stays open. With `tail`, at least the last so many
+        records that contain `mark`, found from the end, so that a large log costs no more than what is shown of it."""
+        fds = self._open_all()
+        if tail is not None and fds:
+            need, first, offset = tail + 1, len(fds), 0
+            while need > 0 and first:
+                first -= 1
+                count, offset = _count_back(fds[first], mark, need)
+                need -= count
+            os.lseek(fds[first], offset, os.SEEK_SET)
+            for fd in fds[:first]:
+                os.close(fd)
+            del fds[:first]
+        for fd in fds:
             if self.fd >= 0:
                 os.close(self.fd)
             self.fd, self.rest = fd, b""

@@ -101,7 +101,7 @@ class Server:
         """Takes one client from the listener's queue; False if there is none."""
         assert self.listener is not None
         try:
-            fd = self.listener._accept()[0]
+            fd = self.listener._accept()[0]  # type: ignore[attr-defined]  # accept(2) of the C module, without `socket`'s class
         except BlockingIOError:
             return False
         except OSError:
