@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Attack 16 (CVE-2022-0492): mount a v1 hierarchy from inside, write its release_agent, have the host's kernel run a program."""
+
 from __future__ import annotations
 
 import errno

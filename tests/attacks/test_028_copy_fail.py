@@ -4,6 +4,7 @@
 Each payload is a real system call in a forked child, once bare (the control: the kernel itself answers something else than the
 filter does) and once under the default profile.
 """
+
 from __future__ import annotations
 
 import errno
@@ -108,7 +109,7 @@ def test_ordinary_work_goes_on() -> None:
     def payload() -> int:
         pid = os.fork()
         if pid == 0:
-            os.execv("/bin/sh", ["sh", "-c", "x=$(ls / | head -1); test -n \"$x\""])
+            os.execv("/bin/sh", ["sh", "-c", 'x=$(ls / | head -1); test -n "$x"'])
         return -os.waitpid(pid, 0)[1]
 
     assert caged.run(payload, filtered=True) == 0
@@ -116,6 +117,7 @@ def test_ordinary_work_goes_on() -> None:
 
 def test_filter_is_inherited_and_stays() -> None:
     """A child of a filtered process is filtered, also after exec; a second, laxer filter doesn't lift the first."""
+
     def payload() -> int:
         caged.seccomp.load(struct.pack("=HBBI", 6, 0, 0, 0x7FFF0000))
         return caged.syscall(SOCKET, AF_ALG, SEQPACKET, 0)

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Attack 30, "shocker": read a file outside one's root by guessing its handle (open_by_handle_at, CAP_DAC_READ_SEARCH)."""
+
 from __future__ import annotations
 
 import errno
@@ -21,9 +22,12 @@ NAME_TO_HANDLE_AT, OPEN_BY_HANDLE_AT, AT_FDCWD = 303, 304, -100
 def shock(secret: Path, jail: Path) -> int:
     """From a chroot that doesn't hold `secret`: open it by its handle. Returns its first byte."""
     import ctypes
+
     handle = ctypes.create_string_buffer(struct.pack("Ii", 120, 0) + bytes(120))
     mount_id = ctypes.create_string_buffer(8)
-    if (result := caged.syscall(NAME_TO_HANDLE_AT, AT_FDCWD, os.fsencode(secret), ctypes.addressof(handle), ctypes.addressof(mount_id), 0)) < 0:
+    if (
+        result := caged.syscall(NAME_TO_HANDLE_AT, AT_FDCWD, os.fsencode(secret), ctypes.addressof(handle), ctypes.addressof(mount_id), 0)
+    ) < 0:
         return result
     os.chroot(jail)
     os.chdir("/")
@@ -50,10 +54,12 @@ def test_filter_refuses(place: tuple[Path, Path]) -> None:
 
 def test_capability_alone_refuses_too(place: tuple[Path, Path]) -> None:
     """Second wall: docker's capabilities lack DAC_READ_SEARCH, whatever the filter says."""
+
     def payload() -> int:
         import ctypes
 
         from lamina.linux.caps import NUMBERS
+
         keep = sum(1 << NUMBERS[c] for c in caged.DOCKER_CAPS)
         head = struct.pack("II", 0x20080522, 0)
         low, high = keep & 0xFFFFFFFF, keep >> 32

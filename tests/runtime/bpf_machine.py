@@ -1,13 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
 """A classic BPF machine as seccomp runs it, and a profile evaluated rule by rule: two independent ways to one verdict."""
+
 from __future__ import annotations
 
 import struct
 from typing import Any
 
 AUDIT = {"x86_64": 0xC000003E, "i386": 0x40000003, "aarch64": 0xC00000B7, "x32": 0xC000003E, "mips": 0x8}
-ACTIONS = {"KILL": 0, "KILL_THREAD": 0, "KILL_PROCESS": 0x80000000, "TRAP": 0x30000, "ERRNO": 0x50000, "TRACE": 0x7FF00000, "LOG": 0x7FFC0000,
-           "ALLOW": 0x7FFF0000}
+ACTIONS = {
+    "KILL": 0,
+    "KILL_THREAD": 0,
+    "KILL_PROCESS": 0x80000000,
+    "TRAP": 0x30000,
+    "ERRNO": 0x50000,
+    "TRACE": 0x7FF00000,
+    "LOG": 0x7FFC0000,
+    "ALLOW": 0x7FFF0000,
+}
 ENOSYS = 0x50000 | 38
 
 
@@ -44,8 +53,15 @@ class Machine:
 
 def holds(arg: dict[str, Any], args: tuple[int, ...]) -> bool:
     have, value, second = args[arg["index"]], arg["value"], arg.get("valueTwo", 0)
-    return {"EQ": have == value, "NE": have != value, "GE": have >= value, "GT": have > value, "LE": have <= value, "LT": have < value,
-            "MASKED_EQ": have & value == second}[arg["op"].removeprefix("SCMP_CMP_")]
+    return {
+        "EQ": have == value,
+        "NE": have != value,
+        "GE": have >= value,
+        "GT": have > value,
+        "LE": have <= value,
+        "LT": have < value,
+        "MASKED_EQ": have & value == second,
+    }[arg["op"].removeprefix("SCMP_CMP_")]
 
 
 def verdict_of(entry: dict[str, Any]) -> int:

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Control groups: for real on this host's hierarchies, and on made-up trees for what this host doesn't have."""
+
 from __future__ import annotations
 
 import errno
@@ -122,7 +123,13 @@ def test_enter_fds_closes_and_reports() -> None:
 
 
 def test_limits_hold(make: Callable[..., Cgroup]) -> None:
-    group = make({"memory": {"limit": 32 << 20, "swap": 32 << 20}, "pids": {"limit": 3}, "cpu": {"cpus": "0", "shares": 512, "quota": 50000, "period": 100000}})
+    group = make(
+        {
+            "memory": {"limit": 32 << 20, "swap": 32 << 20},
+            "pids": {"limit": 3},
+            "cpu": {"cpus": "0", "shares": 512, "quota": 50000, "period": 100000},
+        }
+    )
 
     def forks() -> int:
         for n in range(8):
@@ -228,21 +235,26 @@ def test_names_in_use(make: Callable[..., Cgroup]) -> None:
     os.waitpid(pid, 0)
 
 
-@pytest.mark.parametrize(("resources", "error", "word"), [
-    ({"cpu": {"cpus": "0-9999999999"}}, InvalidArgument, "cpuset cpus"),
-    ({"cpu": {"cpus": "4000"}}, InvalidArgument, "cpuset cpus"),
-    ({"cpu": {"cpus": "0\n1"}}, InvalidArgument, "cpuset cpus"),
-    ({"memory": {"swappiness": 101}}, InvalidArgument, "0-100"),
-    ({"memory": {"limit": "1g"}}, InvalidArgument, "memory limit"),
-    ({"blockIO": {"weight": 5000}}, InvalidArgument, "10 to 1000"),
-    ({"network": {"classID": 5}}, NotSupported, "network class"),
-    ({"unified": {"no.such": "1"}}, NotSupported, "no.such"),
-    ({"unified": {"../x.y": "1"}}, InvalidArgument, "unified"),
-    ({"intelThing": {}}, NotSupported, "intelThing"),
-    ({"hugepageLimits": [{"pageSize": "3MB", "limit": 1}]}, NotSupported, "huge page"),
-    ({"devices": [DENY_ALL, rule(True, "c *:* m"), rule(False, "c 1:1 m")]}, NotSupported, "c 1:1 m"),
-])
-def test_what_cant_be_applied_is_an_error_that_leaves_nothing(make: Callable[..., Cgroup], resources: dict[str, Any], error: type[Exception], word: str) -> None:
+@pytest.mark.parametrize(
+    ("resources", "error", "word"),
+    [
+        ({"cpu": {"cpus": "0-9999999999"}}, InvalidArgument, "cpuset cpus"),
+        ({"cpu": {"cpus": "4000"}}, InvalidArgument, "cpuset cpus"),
+        ({"cpu": {"cpus": "0\n1"}}, InvalidArgument, "cpuset cpus"),
+        ({"memory": {"swappiness": 101}}, InvalidArgument, "0-100"),
+        ({"memory": {"limit": "1g"}}, InvalidArgument, "memory limit"),
+        ({"blockIO": {"weight": 5000}}, InvalidArgument, "10 to 1000"),
+        ({"network": {"classID": 5}}, NotSupported, "network class"),
+        ({"unified": {"no.such": "1"}}, NotSupported, "no.such"),
+        ({"unified": {"../x.y": "1"}}, InvalidArgument, "unified"),
+        ({"intelThing": {}}, NotSupported, "intelThing"),
+        ({"hugepageLimits": [{"pageSize": "3MB", "limit": 1}]}, NotSupported, "huge page"),
+        ({"devices": [DENY_ALL, rule(True, "c *:* m"), rule(False, "c 1:1 m")]}, NotSupported, "c 1:1 m"),
+    ],
+)
+def test_what_cant_be_applied_is_an_error_that_leaves_nothing(
+    make: Callable[..., Cgroup], resources: dict[str, Any], error: type[Exception], word: str
+) -> None:
     make(name="keeper")
     with pytest.raises(error, match=word.replace("*", r"\*")):
         make(resources, name="bad")
@@ -272,7 +284,12 @@ def test_device_program_of_v2(tmp_path: Path) -> None:
             group._set_devices(DeviceRules.parse([DENY_ALL, rule(True, "c 1:3 rwm"), rule(True, "c 1:* r")]))
         except NotSupported as e:
             pytest.skip(f"no device programs here: {e}")
-        assert can("/dev/null", os.O_RDWR) and can("/dev/zero", os.O_RDONLY) and not can("/dev/zero", os.O_RDWR) and not can("/dev/tty", os.O_RDONLY)
+        assert (
+            can("/dev/null", os.O_RDWR)
+            and can("/dev/zero", os.O_RDONLY)
+            and not can("/dev/zero", os.O_RDWR)
+            and not can("/dev/tty", os.O_RDONLY)
+        )
         # mknod is asked about too, and block devices aren't characters.
         assert inside(group, lambda: os.mknod(tmp_path / "n", 0o20600, os.makedev(1, 3)) or 0) == 0
         assert inside(group, lambda: os.mknod(tmp_path / "z", 0o20600, os.makedev(1, 5)) or 0) == errno.EPERM
@@ -291,17 +308,40 @@ def test_device_program_of_v2(tmp_path: Path) -> None:
 
 
 def test_device_rules_normal_form() -> None:
-    rules = DeviceRules.parse([DENY_ALL, rule(True, "c 1:3 rw"), rule(True, "c 1:3 m"), rule(True, "c 1:5 rwm"), rule(False, "c 1:5 w"), rule(False, "c 10:229 rwm")])
+    rules = DeviceRules.parse(
+        [
+            DENY_ALL,
+            rule(True, "c 1:3 rw"),
+            rule(True, "c 1:3 m"),
+            rule(True, "c 1:5 rwm"),
+            rule(False, "c 1:5 w"),
+            rule(False, "c 10:229 rwm"),
+        ]
+    )
     assert rules.v1_writes() == [("devices.deny", "a"), ("devices.allow", "c 1:3 rwm"), ("devices.allow", "c 1:5 rm")]
     wide = DeviceRules.parse([DENY_ALL, rule(True, "c 1:3 rwm"), rule(False, "c 1:* rw")])
     assert wide.v1_writes() == [("devices.deny", "a"), ("devices.allow", "c 1:3 m")]
     assert DeviceRules.parse([{"allow": True, "access": "rwm"}]).v1_writes() == [("devices.allow", "a")]
     defaults = DeviceRules.parse([DENY_ALL, *DEFAULT_ALLOW])
-    assert defaults.allows("c", 1, 3, "rw") and defaults.allows("b", 8, 0, "m") and not defaults.allows("b", 8, 0, "r") and defaults.allows("c", 136, 7, "rw")
+    assert (
+        defaults.allows("c", 1, 3, "rw")
+        and defaults.allows("b", 8, 0, "m")
+        and not defaults.allows("b", 8, 0, "r")
+        and defaults.allows("c", 136, 7, "rw")
+    )
 
 
-@pytest.mark.parametrize("bad", [{"access": "rwm"}, {"allow": True, "access": "x"}, {"allow": True, "type": "q"}, {"allow": True, "type": "c", "major": 1 << 33},
-                                 {"allow": True, "type": "a", "major": 1}, {"allow": True, "type": "c", "major": True}])
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"access": "rwm"},
+        {"allow": True, "access": "x"},
+        {"allow": True, "type": "q"},
+        {"allow": True, "type": "c", "major": 1 << 33},
+        {"allow": True, "type": "a", "major": 1},
+        {"allow": True, "type": "c", "major": True},
+    ],
+)
 def test_bad_device_rules(bad: dict[str, Any]) -> None:
     with pytest.raises(InvalidArgument):
         DeviceRules.parse([bad])
@@ -315,26 +355,69 @@ def written(writes: list[Any]) -> dict[str, str]:
 
 
 def test_v2_values() -> None:
-    got = written(v2_writes({
-        "memory": {"limit": 100, "swap": 300, "reservation": 50}, "cpu": {"shares": 1024, "quota": -1, "period": 50000, "cpus": "0-1", "burst": 5},
-        "pids": {"limit": -1}, "blockIO": {"weight": 500, "throttleReadBpsDevice": [{"major": 8, "minor": 0, "rate": 1000}]},
-        "hugepageLimits": [{"pageSize": "2MB", "limit": 4096}], "unified": {"memory.high": "90"},
-    }))
-    assert got == {"memory.max": "100", "memory.swap.max": "200", "memory.low": "50", "cpu.weight": "100", "cpu.max": "max 50000", "cpuset.cpus": "0-1",
-                   "cpu.max.burst": "5", "pids.max": "max", "io.bfq.weight|io.weight": "500|4950", "io.max": "8:0 rbps=1000", "hugetlb.2MB.max": "4096",
-                   "memory.high": "90"}
+    got = written(
+        v2_writes(
+            {
+                "memory": {"limit": 100, "swap": 300, "reservation": 50},
+                "cpu": {"shares": 1024, "quota": -1, "period": 50000, "cpus": "0-1", "burst": 5},
+                "pids": {"limit": -1},
+                "blockIO": {"weight": 500, "throttleReadBpsDevice": [{"major": 8, "minor": 0, "rate": 1000}]},
+                "hugepageLimits": [{"pageSize": "2MB", "limit": 4096}],
+                "unified": {"memory.high": "90"},
+            }
+        )
+    )
+    assert got == {
+        "memory.max": "100",
+        "memory.swap.max": "200",
+        "memory.low": "50",
+        "cpu.weight": "100",
+        "cpu.max": "max 50000",
+        "cpuset.cpus": "0-1",
+        "cpu.max.burst": "5",
+        "pids.max": "max",
+        "io.bfq.weight|io.weight": "500|4950",
+        "io.max": "8:0 rbps=1000",
+        "hugetlb.2MB.max": "4096",
+        "memory.high": "90",
+    }
     assert written(v2_writes({"memory": {"limit": 100, "swap": -1}}))["memory.swap.max"] == "max"
-    for bad in ({"memory": {"swap": 5}}, {"memory": {"limit": 10, "swap": 5}}, {"memory": {"swappiness": 10}}, {"memory": {"disableOOMKiller": True}},
-                {"cpu": {"realtimeRuntime": 5}}, {"memory": {"kernelTCP": 9}}, {"blockIO": {"leafWeight": 10}}):
+    for bad in (
+        {"memory": {"swap": 5}},
+        {"memory": {"limit": 10, "swap": 5}},
+        {"memory": {"swappiness": 10}},
+        {"memory": {"disableOOMKiller": True}},
+        {"cpu": {"realtimeRuntime": 5}},
+        {"memory": {"kernelTCP": 9}},
+        {"blockIO": {"leafWeight": 10}},
+    ):
         with pytest.raises(InvalidArgument):
             v2_writes(bad)
 
 
 def test_v1_values() -> None:
-    got = written(v1_writes({"memory": {"limit": 100, "swap": 300, "reservation": 50, "swappiness": 0, "disableOOMKiller": True},
-                             "cpu": {"shares": 512, "quota": -1, "period": 50000}, "pids": {"limit": 5}, "network": {"classID": 7}}))
-    assert got == {"memory.limit_in_bytes": "100", "memory.memsw.limit_in_bytes": "300", "memory.soft_limit_in_bytes": "50", "memory.swappiness": "0",
-                   "memory.oom_control": "1", "cpu.shares": "512", "cpu.cfs_quota_us": "-1", "cpu.cfs_period_us": "50000", "pids.max": "5", "net_cls.classid": "7"}
+    got = written(
+        v1_writes(
+            {
+                "memory": {"limit": 100, "swap": 300, "reservation": 50, "swappiness": 0, "disableOOMKiller": True},
+                "cpu": {"shares": 512, "quota": -1, "period": 50000},
+                "pids": {"limit": 5},
+                "network": {"classID": 7},
+            }
+        )
+    )
+    assert got == {
+        "memory.limit_in_bytes": "100",
+        "memory.memsw.limit_in_bytes": "300",
+        "memory.soft_limit_in_bytes": "50",
+        "memory.swappiness": "0",
+        "memory.oom_control": "1",
+        "cpu.shares": "512",
+        "cpu.cfs_quota_us": "-1",
+        "cpu.cfs_period_us": "50000",
+        "pids.max": "5",
+        "net_cls.classid": "7",
+    }
     assert v1_writes({"memory": {"limit": None, "swappiness": -1}, "cpu": {"shares": 0}, "pids": None, "blockIO": {"weight": 0}}) == []
 
 
@@ -369,9 +452,15 @@ def host(tmp_path: Path, mounts: list[tuple[str, str, str, str]], own: str) -> P
 
 
 def test_detect_v1_with_differing_parents(tmp_path: Path) -> None:
-    root = host(tmp_path, [("cgroup", "/", "/sys/fs/cgroup/cpu,cpuacct", "rw,cpu,cpuacct"), ("cgroup", "/docker/abc", "/sys/fs/cgroup/memory", "rw,memory"),
-                           ("cgroup", "/", "/sys/fs/cgroup/systemd", "rw,xattr,name=systemd")],
-                "4:name=systemd:/user.slice\n3:memory:/docker/abc/job1\n2:cpu,cpuacct:/\n")
+    root = host(
+        tmp_path,
+        [
+            ("cgroup", "/", "/sys/fs/cgroup/cpu,cpuacct", "rw,cpu,cpuacct"),
+            ("cgroup", "/docker/abc", "/sys/fs/cgroup/memory", "rw,memory"),
+            ("cgroup", "/", "/sys/fs/cgroup/systemd", "rw,xattr,name=systemd"),
+        ],
+        "4:name=systemd:/user.slice\n3:memory:/docker/abc/job1\n2:cpu,cpuacct:/\n",
+    )
     layout = detect(str(root))
     assert layout.kind == "v1" and layout.unified is None
     assert layout.find("cpuacct") is layout.find("cpu") and layout.find("pids") is None
@@ -382,14 +471,18 @@ def test_detect_v1_with_differing_parents(tmp_path: Path) -> None:
 
 
 def test_detect_hybrid_without_its_unified_mount(tmp_path: Path) -> None:
-    root = host(tmp_path, [("cgroup", "/", "/sys/fs/cgroup/pids", "rw,pids"), ("cgroup2", "/", "/sys/fs/cgroup/unified", "rw")], "1:pids:/\n0::/\n")
+    root = host(
+        tmp_path, [("cgroup", "/", "/sys/fs/cgroup/pids", "rw,pids"), ("cgroup2", "/", "/sys/fs/cgroup/unified", "rw")], "1:pids:/\n0::/\n"
+    )
     assert detect(str(root)).kind == "hybrid"
     (root / "sys/fs/cgroup/unified/cgroup.procs").unlink()  # unmounted in this mount namespace
     assert detect(str(root)).kind == "v1"
 
 
 def test_detect_escapes_and_whole_tree_first(tmp_path: Path) -> None:
-    root = host(tmp_path, [("cgroup2", "/part", "/mnt/some\\040place", "rw"), ("cgroup2", "/", "/sys/fs/cgroup", "rw,nsdelegate")], "0::/me\n")
+    root = host(
+        tmp_path, [("cgroup2", "/part", "/mnt/some\\040place", "rw"), ("cgroup2", "/", "/sys/fs/cgroup", "rw,nsdelegate")], "0::/me\n"
+    )
     (root / "mnt/some place").mkdir(parents=True)
     (root / "mnt/some place/cgroup.procs").touch()
     layout = detect(str(root))
@@ -397,8 +490,21 @@ def test_detect_escapes_and_whole_tree_first(tmp_path: Path) -> None:
     assert detect(str(tmp_path / "nothing")).kind == "none"
 
 
-V2_FILES = ("cgroup.procs", "memory.max", "memory.swap.max", "memory.low", "pids.max", "cpu.max", "cpu.weight", "cgroup.freeze", "cgroup.events", "cgroup.kill",
-            "memory.events", "cgroup.controllers", "cgroup.subtree_control")
+V2_FILES = (
+    "cgroup.procs",
+    "memory.max",
+    "memory.swap.max",
+    "memory.low",
+    "pids.max",
+    "cpu.max",
+    "cpu.weight",
+    "cgroup.freeze",
+    "cgroup.events",
+    "cgroup.kill",
+    "memory.events",
+    "cgroup.controllers",
+    "cgroup.subtree_control",
+)
 
 
 def v2_host(tmp_path: Path) -> tuple[Path, Path]:
@@ -415,9 +521,18 @@ def v2_host(tmp_path: Path) -> tuple[Path, Path]:
 
 def test_v2_files_and_delegation(tmp_path: Path) -> None:
     root, leaf = v2_host(tmp_path)
-    group = Cgroup.create("/lamina/c1", {"memory": {"limit": 1000, "swap": 1500}, "pids": {"limit": 9}, "cpu": {"quota": 5000}}, layout=detect(str(root)), exist_ok=True)
+    group = Cgroup.create(
+        "/lamina/c1",
+        {"memory": {"limit": 1000, "swap": 1500}, "pids": {"limit": 9}, "cpu": {"quota": 5000}},
+        layout=detect(str(root)),
+        exist_ok=True,
+    )
     assert {n: (leaf / n).read_text() for n in ("memory.max", "memory.swap.max", "pids.max", "cpu.max")} == {
-        "memory.max": "1000", "memory.swap.max": "500", "pids.max": "9", "cpu.max": "5000 100000"}
+        "memory.max": "1000",
+        "memory.swap.max": "500",
+        "pids.max": "9",
+        "cpu.max": "5000 100000",
+    }
     for above in (leaf.parents[1], leaf.parent):
         assert (above / "cgroup.subtree_control").read_text() == "+cpu +memory +pids"
     assert (leaf / "cgroup.subtree_control").read_text() == "", "a group with processes hands nothing down"
@@ -447,7 +562,11 @@ def test_missing_controller_is_named(tmp_path: Path) -> None:
 
 def test_falls_back_to_our_own_group(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the hierarchy's root is not ours to write, the group is made below the one we stand in, per hierarchy."""
-    root = host(tmp_path, [("cgroup", "/", "/sys/fs/cgroup/pids", "rw,pids"), ("cgroup", "/", "/sys/fs/cgroup/memory", "rw,memory")], "2:memory:/job\n1:pids:/\n")
+    root = host(
+        tmp_path,
+        [("cgroup", "/", "/sys/fs/cgroup/pids", "rw,pids"), ("cgroup", "/", "/sys/fs/cgroup/memory", "rw,memory")],
+        "2:memory:/job\n1:pids:/\n",
+    )
     (root / "sys/fs/cgroup/memory/job").mkdir()
     real = os.mkdir
 

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The seccomp compiler against a rule-by-rule evaluation, the default profile's content, and the cache of filters."""
+
 from __future__ import annotations
 
 import hashlib
@@ -18,13 +19,29 @@ from lamina.linux.syscalls import numbers
 from lamina.runtime import profile, seccomp, seccomp_profiles
 
 ALLOW, EPERM, ENOSYS, KILL = 0x7FFF0000, 0x50001, 0x50026, 0x80000000
-DOCKER_CAPS = frozenset("CAP_CHOWN CAP_DAC_OVERRIDE CAP_FSETID CAP_FOWNER CAP_MKNOD CAP_NET_RAW CAP_SETGID CAP_SETUID CAP_SETFCAP CAP_SETPCAP "
-                        "CAP_NET_BIND_SERVICE CAP_SYS_CHROOT CAP_KILL CAP_AUDIT_WRITE".split())
+DOCKER_CAPS = frozenset(
+    "CAP_CHOWN CAP_DAC_OVERRIDE CAP_FSETID CAP_FOWNER CAP_MKNOD CAP_NET_RAW CAP_SETGID CAP_SETUID CAP_SETFCAP CAP_SETPCAP "
+    "CAP_NET_BIND_SERVICE CAP_SYS_CHROOT CAP_KILL CAP_AUDIT_WRITE".split()
+)
 ALL_CAPS = DOCKER_CAPS | profile.RELEVANT
 ARGS = [
-    (0, 0, 0, 0, 0, 0), (8, 8, 0, 0, 0, 0), (37, 0, 0, 0, 0, 0), (38, 5, 0, 0, 0, 0), (39, 0, 0, 0, 0, 0), (40, 1, 0, 0, 0, 0), (41, 0, 0, 0, 0, 0),
-    (0x20000, 0, 0, 0, 0, 0), (0x20008, 0, 0, 0, 0, 0), (0xFFFFFFFF, 0, 0, 0, 0, 0), (0x1_00000026, 0, 0, 0, 0, 0), (0x1_00000028, 0, 0, 0, 0, 0),
-    (0x10000000, 0x10000000, 0, 0, 0, 0), (0x20000, 0x11, 0, 0, 0, 0), (0x3D0F00, 0, 0, 0, 0, 0), (0xFFFFFFFF_FFFFFFFF,) * 6, (1 << 63, 1, 2, 3, 4, 5),
+    (0, 0, 0, 0, 0, 0),
+    (8, 8, 0, 0, 0, 0),
+    (37, 0, 0, 0, 0, 0),
+    (38, 5, 0, 0, 0, 0),
+    (39, 0, 0, 0, 0, 0),
+    (40, 1, 0, 0, 0, 0),
+    (41, 0, 0, 0, 0, 0),
+    (0x20000, 0, 0, 0, 0, 0),
+    (0x20008, 0, 0, 0, 0, 0),
+    (0xFFFFFFFF, 0, 0, 0, 0, 0),
+    (0x1_00000026, 0, 0, 0, 0, 0),
+    (0x1_00000028, 0, 0, 0, 0, 0),
+    (0x10000000, 0x10000000, 0, 0, 0, 0),
+    (0x20000, 0x11, 0, 0, 0, 0),
+    (0x3D0F00, 0, 0, 0, 0, 0),
+    (0xFFFFFFFF_FFFFFFFF,) * 6,
+    (1 << 63, 1, 2, 3, 4, 5),
 ]
 
 
@@ -42,21 +59,35 @@ def test_tree_equals_rules(caps: frozenset[str], native: str, table: str) -> Non
             assert machine.run(AUDIT[table], nr, args) == linear(p, known, nr, args), (nr, args)
 
 
-_arg = st.fixed_dictionaries({
-    "index": st.integers(0, 5), "op": st.sampled_from(["SCMP_CMP_" + o for o in ("EQ", "NE", "GE", "GT", "LE", "LT", "MASKED_EQ")]),
-    "value": st.one_of(st.integers(0, 3), st.sampled_from([1 << 31, 1 << 32, (1 << 32) + 1, (1 << 64) - 1]), st.integers(0, (1 << 64) - 1)),
-    "valueTwo": st.integers(0, 3),
-})
-_entry = st.fixed_dictionaries({
-    "names": st.lists(st.sampled_from(["read", "write", "open", "socket", "clone", "ioctl", "prctl", "futex", "mseal"]), min_size=1, max_size=3),
-    "action": st.sampled_from(["SCMP_ACT_" + a for a in ("ALLOW", "ERRNO", "KILL_PROCESS", "LOG", "TRAP")]),
-    "args": st.lists(_arg, max_size=3),
-})
+_arg = st.fixed_dictionaries(
+    {
+        "index": st.integers(0, 5),
+        "op": st.sampled_from(["SCMP_CMP_" + o for o in ("EQ", "NE", "GE", "GT", "LE", "LT", "MASKED_EQ")]),
+        "value": st.one_of(
+            st.integers(0, 3), st.sampled_from([1 << 31, 1 << 32, (1 << 32) + 1, (1 << 64) - 1]), st.integers(0, (1 << 64) - 1)
+        ),
+        "valueTwo": st.integers(0, 3),
+    }
+)
+_entry = st.fixed_dictionaries(
+    {
+        "names": st.lists(
+            st.sampled_from(["read", "write", "open", "socket", "clone", "ioctl", "prctl", "futex", "mseal"]), min_size=1, max_size=3
+        ),
+        "action": st.sampled_from(["SCMP_ACT_" + a for a in ("ALLOW", "ERRNO", "KILL_PROCESS", "LOG", "TRAP")]),
+        "args": st.lists(_arg, max_size=3),
+    }
+)
 
 
 @settings(max_examples=150, deadline=None)
-@given(entries=st.lists(_entry, max_size=12), default_action=st.sampled_from(["SCMP_ACT_ALLOW", "SCMP_ACT_ERRNO", "SCMP_ACT_KILL"]),
-       values=st.lists(st.one_of(st.integers(0, 3), st.sampled_from([1 << 31, 1 << 32, (1 << 32) + 1, (1 << 64) - 1])), min_size=6, max_size=6))
+@given(
+    entries=st.lists(_entry, max_size=12),
+    default_action=st.sampled_from(["SCMP_ACT_ALLOW", "SCMP_ACT_ERRNO", "SCMP_ACT_KILL"]),
+    values=st.lists(
+        st.one_of(st.integers(0, 3), st.sampled_from([1 << 31, 1 << 32, (1 << 32) + 1, (1 << 64) - 1])), min_size=6, max_size=6
+    ),
+)
 def test_any_profile_compiles_to_its_meaning(entries: list[dict[str, Any]], default_action: str, values: list[int]) -> None:
     p = {"defaultAction": default_action, "syscalls": entries}
     machine, known = Machine(seccomp.compile(p, "x86_64")), numbers("x86_64")
@@ -67,8 +98,10 @@ def test_any_profile_compiles_to_its_meaning(entries: list[dict[str, Any]], defa
 def test_large_profile_needs_long_jumps() -> None:
     """Conditional jumps reach 255 instructions; this profile is far longer between its root and its leaves."""
     names = sorted(numbers("x86_64"), key=numbers("x86_64").__getitem__)[:330]
-    entries = [{"names": [n], "action": "SCMP_ACT_ERRNO", "errnoRet": i % 100 + 1, "args": [{"index": i % 6, "value": i, "op": "SCMP_CMP_GT"}]}
-               for i, n in enumerate(names)]
+    entries = [
+        {"names": [n], "action": "SCMP_ACT_ERRNO", "errnoRet": i % 100 + 1, "args": [{"index": i % 6, "value": i, "op": "SCMP_CMP_GT"}]}
+        for i, n in enumerate(names)
+    ]
     p = {"defaultAction": "SCMP_ACT_ALLOW", "syscalls": entries}
     code = seccomp.compile(p, "x86_64")
     machine, known = Machine(code), numbers("x86_64")
@@ -85,9 +118,36 @@ def verdicts(p: dict[str, Any], table: str = "x86_64", native: str = "x86_64") -
 
 def test_default_profile_denies() -> None:
     v = verdicts(default())
-    for name in ("keyctl", "add_key", "request_key", "bpf", "userfaultfd", "perf_event_open", "kexec_load", "mount", "umount2", "move_mount", "fsopen",
-                 "open_tree", "unshare", "setns", "open_by_handle_at", "io_uring_setup", "io_uring_enter", "init_module", "reboot", "swapon",
-                 "pivot_root", "settimeofday", "quotactl", "lookup_dcookie", "get_mempolicy", "acct", "nfsservctl", "iopl"):
+    for name in (
+        "keyctl",
+        "add_key",
+        "request_key",
+        "bpf",
+        "userfaultfd",
+        "perf_event_open",
+        "kexec_load",
+        "mount",
+        "umount2",
+        "move_mount",
+        "fsopen",
+        "open_tree",
+        "unshare",
+        "setns",
+        "open_by_handle_at",
+        "io_uring_setup",
+        "io_uring_enter",
+        "init_module",
+        "reboot",
+        "swapon",
+        "pivot_root",
+        "settimeofday",
+        "quotactl",
+        "lookup_dcookie",
+        "get_mempolicy",
+        "acct",
+        "nfsservctl",
+        "iopl",
+    ):
         assert v(name) == EPERM, name
     assert v("clone", 0x10000000) == EPERM and v("clone", 0x20000) == EPERM and v("clone", 0x3D0F00) == ALLOW
     assert v("clone3") == ENOSYS
@@ -108,8 +168,13 @@ def test_socket_families(table: str) -> None:
 
 def test_moby_wording_lets_wide_families_pass() -> None:
     """The control for the masked comparison: the same rule in moby's own words misses 0x100000026."""
-    moby = {"defaultAction": "SCMP_ACT_ERRNO", "syscalls": [
-        {"names": ["socket"], "action": "SCMP_ACT_ALLOW", "args": [{"index": 0, "value": n, "op": "SCMP_CMP_" + op}]} for n, op in ((38, "LT"), (39, "EQ"), (40, "GT"))]}
+    moby = {
+        "defaultAction": "SCMP_ACT_ERRNO",
+        "syscalls": [
+            {"names": ["socket"], "action": "SCMP_ACT_ALLOW", "args": [{"index": 0, "value": n, "op": "SCMP_CMP_" + op}]}
+            for n, op in ((38, "LT"), (39, "EQ"), (40, "GT"))
+        ],
+    }
     v = verdicts(moby)
     assert v("socket", 38) == EPERM and v("socket", 0x1_00000026) == ALLOW
 
@@ -145,19 +210,42 @@ def test_calls_newer_than_the_profile_say_enosys() -> None:
     assert v("removexattrat") == ALLOW and v("file_setattr") == ENOSYS
 
 
-@pytest.mark.parametrize(("bad", "error", "word"), [
-    ({"defaultAction": "SCMP_ACT_NOTIFY"}, NotSupported, "NOTIFY"),
-    ({"defaultAction": "ALLOW"}, InvalidArgument, "unknown seccomp action"),
-    ({"defaultAction": "SCMP_ACT_ALLOW", "listenerPath": "/x"}, NotSupported, "listenerPath"),
-    ({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"action": "SCMP_ACT_ERRNO"}]}, InvalidArgument, "names"),
-    ({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["read"], "action": "SCMP_ACT_ERRNO", "errnoRet": 4096}]}, InvalidArgument, "4096"),
-    ({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["read"], "action": "SCMP_ACT_NOTIFY"}]}, NotSupported, "NOTIFY"),
-    ({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["no_such_call"], "action": "SCMP_ACT_ERRNO"}]}, NotSupported, "no_such_call"),
-    ({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["read"], "action": "SCMP_ACT_ERRNO", "args": [{"index": 6, "value": 0, "op": "SCMP_CMP_EQ"}]}]},
-     InvalidArgument, "index"),
-    ({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["read"], "action": "SCMP_ACT_ERRNO", "args": [{"index": 0, "value": -1, "op": "SCMP_CMP_EQ"}]}]},
-     InvalidArgument, "64 bit"),
-])
+@pytest.mark.parametrize(
+    ("bad", "error", "word"),
+    [
+        ({"defaultAction": "SCMP_ACT_NOTIFY"}, NotSupported, "NOTIFY"),
+        ({"defaultAction": "ALLOW"}, InvalidArgument, "unknown seccomp action"),
+        ({"defaultAction": "SCMP_ACT_ALLOW", "listenerPath": "/x"}, NotSupported, "listenerPath"),
+        ({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"action": "SCMP_ACT_ERRNO"}]}, InvalidArgument, "names"),
+        (
+            {"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["read"], "action": "SCMP_ACT_ERRNO", "errnoRet": 4096}]},
+            InvalidArgument,
+            "4096",
+        ),
+        ({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["read"], "action": "SCMP_ACT_NOTIFY"}]}, NotSupported, "NOTIFY"),
+        (
+            {"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["no_such_call"], "action": "SCMP_ACT_ERRNO"}]},
+            NotSupported,
+            "no_such_call",
+        ),
+        (
+            {
+                "defaultAction": "SCMP_ACT_ALLOW",
+                "syscalls": [{"names": ["read"], "action": "SCMP_ACT_ERRNO", "args": [{"index": 6, "value": 0, "op": "SCMP_CMP_EQ"}]}],
+            },
+            InvalidArgument,
+            "index",
+        ),
+        (
+            {
+                "defaultAction": "SCMP_ACT_ALLOW",
+                "syscalls": [{"names": ["read"], "action": "SCMP_ACT_ERRNO", "args": [{"index": 0, "value": -1, "op": "SCMP_CMP_EQ"}]}],
+            },
+            InvalidArgument,
+            "64 bit",
+        ),
+    ],
+)
 def test_what_cant_be_done_is_an_error(bad: dict[str, Any], error: type[Exception], word: str) -> None:
     with pytest.raises(error, match=word):
         seccomp.compile(bad, "x86_64")
@@ -171,7 +259,9 @@ def test_flags() -> None:
 
 def test_docker_profile_files() -> None:
     file = {
-        "defaultAction": "SCMP_ACT_ERRNO", "defaultErrnoRet": 1, "archMap": [{"architecture": "SCMP_ARCH_X86_64", "subArchitectures": ["SCMP_ARCH_X86"]}],
+        "defaultAction": "SCMP_ACT_ERRNO",
+        "defaultErrnoRet": 1,
+        "archMap": [{"architecture": "SCMP_ARCH_X86_64", "subArchitectures": ["SCMP_ARCH_X86"]}],
         "syscalls": [
             {"names": ["read"], "action": "SCMP_ACT_ALLOW"},
             {"names": ["mount"], "action": "SCMP_ACT_ALLOW", "includes": {"caps": ["CAP_SYS_ADMIN"]}},
@@ -199,7 +289,9 @@ def test_version_names_profile_and_compiler() -> None:
             for kernel in ((4, 4), (6, 1)):
                 for compat32 in (False, True):
                     digest.update(seccomp.compile(seccomp_profiles.default_profile(caps, arch, kernel, compat32=compat32), arch))
-    assert digest.hexdigest()[:16] == profile.VERSION, "the filter changed: old cached ones must not be used any more; set profile.VERSION to the value on the left"
+    assert digest.hexdigest()[:16] == profile.VERSION, (
+        "the filter changed: old cached ones must not be used any more; set profile.VERSION to the value on the left"
+    )
 
 
 class TestCache:
@@ -243,20 +335,31 @@ class TestCache:
         assert profile.load(str(path)) == want
 
     def test_key(self, tmp_path: Path) -> None:
-        paths = {profile.default_path(c, "/c", kernel=k, arch=a, compat32=b) for c in ((), ("CAP_BPF",)) for k in ("6.1", "6.2")
-                 for a in ("x86_64", "aarch64") for b in (False, True)}
+        paths = {
+            profile.default_path(c, "/c", kernel=k, arch=a, compat32=b)
+            for c in ((), ("CAP_BPF",))
+            for k in ("6.1", "6.2")
+            for a in ("x86_64", "aarch64")
+            for b in (False, True)
+        }
         assert len(paths) == 16
-        assert profile.default_path(("CAP_KILL",), "/c") == profile.default_path(("CAP_CHOWN",), "/c"), "capabilities without influence share a filter"
+        assert profile.default_path(("CAP_KILL",), "/c") == profile.default_path(("CAP_CHOWN",), "/c"), (
+            "capabilities without influence share a filter"
+        )
 
     def test_an_unwritable_cache_is_no_error(self) -> None:
         assert self.get(Path("/proc/nowhere"))
 
     def test_hit_loads_neither_compiler_nor_tables(self, tmp_path: Path) -> None:
         self.get(tmp_path)
-        script = (f"import sys; sys.path.insert(0, {str(Path(profile.__file__).parents[2])!r}); from lamina.runtime import profile;"
-                  f"profile.default_bpf({self.CAPS!r}, {str(tmp_path)!r}); print(*sorted(m for m in sys.modules if m.startswith('lamina')))")
+        script = (
+            f"import sys; sys.path.insert(0, {str(Path(profile.__file__).parents[2])!r}); from lamina.runtime import profile;"
+            f"profile.default_bpf({self.CAPS!r}, {str(tmp_path)!r}); print(*sorted(m for m in sys.modules if m.startswith('lamina')))"
+        )
         pid_out, pid_in = os.pipe()
-        child = os.posix_spawn(sys.executable, [sys.executable, "-I", "-S", "-c", script], {}, file_actions=[(os.POSIX_SPAWN_DUP2, pid_in, 1)])
+        child = os.posix_spawn(
+            sys.executable, [sys.executable, "-I", "-S", "-c", script], {}, file_actions=[(os.POSIX_SPAWN_DUP2, pid_in, 1)]
+        )
         os.close(pid_in)
         with os.fdopen(pid_out) as f:
             loaded = f.read().split()
