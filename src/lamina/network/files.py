@@ -11,6 +11,7 @@ from _socket import AF_INET6, inet_pton
 from lamina.network.model import is_ipv4
 
 RESOLV_CONF = "/etc/resolv.conf"
+HOSTS = "/etc/hosts"
 _RESOLVED_STUB = "127.0.0.53"
 _RESOLVED_UPSTREAM = "/run/systemd/resolve/resolv.conf"
 FALLBACK = ("8.8.8.8", "8.8.4.4")
@@ -115,10 +116,18 @@ def _last_words(lines: list[str], keywords: tuple[str, ...]) -> list[str]:
 
 def hosts(hostname: str, *, domainname: str = "", addresses: list[str] | tuple[str, ...] = (),
           extra: list[tuple[str, str]] | tuple[tuple[str, str], ...] = ()) -> str:
-    """`addresses`: the container's own; `extra`: (name, address) of --add-host. Docker's order: fixed lines, extra, own."""
+    """`addresses`: the container's own (none in mode "none"); `extra`: (name, address) of --add-host. Docker's order: fixed lines, extra,
+    own. A host name with a domain in it is also listed without."""
     text = _HOSTS + "".join(f"{address}\t{name}\n" for name, address in extra)
-    names = f"{hostname}.{domainname} {hostname}" if domainname else hostname
+    full = f"{hostname}.{domainname}" if domainname else hostname
+    short = full.partition(".")[0]
+    names = f"{full} {short}" if short != full else full
     return text + "".join(f"{address}\t{names}\n" for address in addresses)
+
+
+def host_hosts(path: str = HOSTS) -> str:
+    """What a container in the host's network gets: the host's file; the fixed lines if there is none."""
+    return _read(path) or _HOSTS
 
 
 def hostname(name: str) -> str:

@@ -2,8 +2,8 @@
 """Addresses of containers: who has which, recorded in the `endpoints` table. [hot]
 
 For the engine, inside its own write transaction: an address is taken and given back together with the container's row. Addresses go
-round: the next free one after the last that was given, so that one is not reused while the kernel may still be tearing down the
-network namespace that answered for it.
+round: the next free one after the last that was given (Docker takes the lowest free one), as the exit code is out before the kernel
+has torn down the namespace that still answers for the address.
 """
 from __future__ import annotations
 
