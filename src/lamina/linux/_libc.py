@@ -63,19 +63,20 @@ MOUNT_SETATTR = 442
 
 _OLDER = {
     "x86_64": {
-        "prctl": 157, "capget": 125, "capset": 126, "personality": 135, "fstatfs": 138, "pivot_root": 155, "mount": 165, "umount2": 166,
-        "setdomainname": 171, "unshare": 272, "syncfs": 306, "setns": 308, "renameat2": 316, "seccomp": 317, "bpf": 321, "keyctl": 250,
-        "ioprio_set": 251,
+        "clone": 56, "capget": 125, "capset": 126, "personality": 135, "fstatfs": 138, "pivot_root": 155, "prctl": 157, "mount": 165,
+        "umount2": 166, "setdomainname": 171, "keyctl": 250, "ioprio_set": 251, "unshare": 272, "syncfs": 306, "setns": 308,
+        "renameat2": 316, "seccomp": 317, "bpf": 321,
     },
     "aarch64": {
-        "prctl": 167, "capget": 90, "capset": 91, "personality": 92, "fstatfs": 44, "pivot_root": 41, "mount": 40, "umount2": 39,
-        "setdomainname": 162, "unshare": 97, "syncfs": 267, "setns": 268, "renameat2": 276, "seccomp": 277, "bpf": 280, "keyctl": 219,
-        "ioprio_set": 30,
+        "ioprio_set": 30, "umount2": 39, "mount": 40, "pivot_root": 41, "fstatfs": 44, "capget": 90, "capset": 91, "personality": 92,
+        "unshare": 97, "setdomainname": 162, "prctl": 167, "keyctl": 219, "clone": 220, "syncfs": 267, "setns": 268, "renameat2": 276,
+        "seccomp": 277, "bpf": 280,
     },
 }
 _numbers = _OLDER.get(uname().machine)
 if _numbers is None:
     raise ImportError(f"lamina runs on x86_64 and aarch64, not on {uname().machine}")
+CLONE = _numbers["clone"]
 PRCTL = _numbers["prctl"]
 CAPGET = _numbers["capget"]
 CAPSET = _numbers["capset"]

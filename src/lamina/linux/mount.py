@@ -12,9 +12,11 @@ import os
 from struct import pack
 
 from . import _libc
-from ._libc import AT_EMPTY_PATH, AT_FDCWD, encode, syscall
+from ._libc import AT_EMPTY_PATH as AT_EMPTY_PATH
+from ._libc import AT_FDCWD as AT_FDCWD
 from ._libc import AT_RECURSIVE as AT_RECURSIVE
 from ._libc import AT_SYMLINK_NOFOLLOW as AT_SYMLINK_NOFOLLOW
+from ._libc import encode, syscall
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

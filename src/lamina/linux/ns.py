@@ -31,6 +31,7 @@ NAMESPACES = {
 }
 
 _SIGCHLD = 17
+_CLONE_PARENT = 0x8000
 
 
 def threads() -> int:
@@ -56,6 +57,18 @@ def clone3(flags: int, *, cgroup_fd: int = -1) -> tuple[int, int]:
         into = cgroup_fd
     args = bytearray(pack("=11Q", flags | CLONE_PIDFD, pointer(pidfd), 0, 0, _SIGCHLD, 0, 0, 0, 0, 0, into))
     pid = syscall_holding_gil(_libc.CLONE3, args, len(args))
+    if pid == 0:
+        return 0, -1
+    return pid, unpack_from("=i", pidfd)[0]
+
+
+def clone_sibling() -> tuple[int, int]:
+    """Forks a child whose parent is ours: (pid, pidfd) here, (0, -1) there.
+
+    By the old clone(2) with no new namespace, which seccomp filters for containers allow where they refuse clone3.
+    """
+    pidfd = bytearray(4)
+    pid = syscall_holding_gil(_libc.CLONE, _CLONE_PARENT | CLONE_PIDFD, 0, pidfd, 0, 0)
     if pid == 0:
         return 0, -1
     return pid, unpack_from("=i", pidfd)[0]
@@ -103,5 +116,5 @@ def open_process(pid: int, started: int) -> int:
 
 def boot_id() -> str:
     """The kernel's random id of this boot, 36 characters."""
-    with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as f:
-        return f.read().strip()
+    with open("/proc/sys/kernel/random/boot_id", "rb", 0) as f:
+        return f.read(64).decode().strip()
