@@ -1,16 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """POSIX ACLs: the text that star and GNU tar store (SCHILY.acl.access, .default) -> the value of system.posix_acl_access, _default.
 
-Only numeric entries can be believed: a name means nobody in particular inside an image. Text: `user::rwx,user:joe:r-x:1000,mask::r-x`, entries
-divided by commas or newlines, the id after the third colon where the name is a word. Binary: acl(5) in Linux's posix_acl_xattr.h:
+Only numeric entries can be believed: a name means nobody in particular inside an image. Text: `user::rwx,user:joe:r-x:1000,mask::r-x`,
+entries divided by commas or newlines, the id after the third colon where the name is a word. Binary: acl(5) in Linux's posix_acl_xattr.h:
 u32 version 2, then entries of u16 tag, u16 permissions, u32 id, little-endian, sorted by tag and id.
 """
+
 from __future__ import annotations
 
 import struct
 
-_TAGS = {b"user": (0x01, 0x02), b"group": (0x04, 0x08), b"mask": (0x10, 0x10), b"other": (0x20, 0x20), b"u": (0x01, 0x02), b"g": (0x04, 0x08),
-         b"m": (0x10, 0x10), b"o": (0x20, 0x20)}  # fmt: skip
+_LONG = {b"user": (0x01, 0x02), b"group": (0x04, 0x08), b"mask": (0x10, 0x10), b"other": (0x20, 0x20)}
+_TAGS = {**_LONG, **{word[:1]: tags for word, tags in _LONG.items()}}
 _NO_ID = 0xFFFFFFFF
 _BITS = {ord("r"): 4, ord("w"): 2, ord("x"): 1, ord("-"): 0}
 

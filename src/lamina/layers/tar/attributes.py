@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Owner, mode, extended attributes and times of what was extracted, in the one order that is safe: chown (which clears setuid and capabilities),
-chmod, xattrs, times.
+"""Owner, mode, extended attributes and times of what was extracted, in the one order that is safe: chown (which clears setuid and
+capabilities), chmod, xattrs, times.
 
 Regular files and directories by their descriptor; the rest relative to their parent's, never following. An extended attribute that the file
 system refuses is an error: a lost file capability or ACL changes what the image does. Left out are only names outside Linux's namespaces
 (`com.apple.*`): no kernel has a place for them. `trusted.overlay.*` and `user.overlay.*` would forge redirects and whiteouts: refused.
 """
+
 from __future__ import annotations
 
 import os
@@ -23,7 +24,9 @@ def check_xattrs(m: Member) -> None:
     """ArchiveError if one of them would forge overlay's own."""
     for name in m.xattrs:
         if name.startswith(_FORGED):
-            raise ArchiveError(f"archive: {shown(m.name)}: carries the extended attribute {shown(name)}, which belongs to the overlay file system")
+            raise ArchiveError(
+                f"archive: {shown(m.name)}: carries the extended attribute {shown(name)}, which belongs to the overlay file system"
+            )
 
 
 def set_xattrs(target: int | bytes, m: Member) -> None:

@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Directories beneath a root, by descriptor: one component at a time, O_NOFOLLOW, the last ones kept open (layers are in tree order).
 
-A parent that is a symbolic link is followed as the container would see it (absolute targets and `..` end at the root), by reading the link and walking
-on from the root's descriptor; the kernel never follows one for us, so nothing outside can be reached, whoever changes the tree meanwhile.
-Real paths are clean paths without links. A kept descriptor is right as long as `forget` is called for every directory that is removed.
+A parent that is a symbolic link is followed as the container would see it (absolute targets and `..` end at the root), by reading the link
+and walking on from the root's descriptor; the kernel never follows one for us, so nothing outside can be reached, whoever changes the tree
+meanwhile. Real paths are clean paths without links. A kept descriptor is right as long as `forget` is called for every directory that is
+removed.
 """
+
 from __future__ import annotations
 
 import errno
@@ -23,10 +25,12 @@ _HOPS = 40
 
 
 class Beneath:
-    """`made(real, fd, lower)` is called for every directory that had to be made because a member lies in it; the fd is the caller's to read only.
-    A context manager: closes what it keeps, never the root."""
+    """`made(real, fd, lower)` is called for every directory that had to be made because a member lies in it; the fd is the caller's to
+    read only. A context manager: closes what it keeps, never the root."""
 
-    def __init__(self, root_fd: int, made: Callable[[bytes, int], None], lower: LowerView | None = None, *, whiteouts: bool = False) -> None:
+    def __init__(
+        self, root_fd: int, made: Callable[[bytes, int], None], lower: LowerView | None = None, *, whiteouts: bool = False
+    ) -> None:
         self._root = root_fd
         self._made = made
         self._lower = lower

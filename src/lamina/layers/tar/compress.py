@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Any compressed stream, recognised by its magic, as an uncompressed one: gzip, bzip2, xz, zstd, or as it is.
 
-Multi-member gzip, concatenated xz, bzip2 and zstd frames, and skippable zstd frames are one stream; other bytes behind a member's end are an error
-(docker and podman stop there or ignore them, which would make the digest depend on the reader). Bombs: memory is bounded (xz and zstd windows),
-output is bounded by ratio and total. zstd needs the `zstandard` package, or the host's `zstd`, only from a directory that root owns.
+Multi-member gzip, concatenated xz, bzip2 and zstd frames, and skippable zstd frames are one stream; other bytes behind a member's end are
+an error (docker and podman stop there or ignore them, which would make the digest depend on the reader). Bombs: memory is bounded (xz and
+zstd windows), output is bounded by ratio and total. zstd needs the `zstandard` package, or the host's `zstd`, only from a directory that
+root owns.
 """
+
 from __future__ import annotations
 
 import bz2
@@ -61,9 +63,12 @@ class _Gzip:
 
 
 class Stream:
-    """The uncompressed bytes; `read(n)` gives 1 to n bytes, b"" at the end. ArchiveError: damaged, cut off, ballast behind the end, a bomb."""
+    """The uncompressed bytes; `read(n)` gives 1 to n bytes, b"" at the end. ArchiveError: damaged, cut off, ballast behind the end, a
+    bomb."""
 
-    def __init__(self, fileobj: Readable, head: bytes, decoder: Callable[[], _Decoder], name: str, *, limit: int | None, ratio: int) -> None:
+    def __init__(
+        self, fileobj: Readable, head: bytes, decoder: Callable[[], _Decoder], name: str, *, limit: int | None, ratio: int
+    ) -> None:
         self._file = fileobj
         self._head = head
         self._make = decoder
@@ -190,7 +195,8 @@ def decompress(fileobj: Readable, *, limit: int | None = None, ratio: int = RATI
 
 
 class _Zstd:
-    """One frame by the `zstandard` package. A call's output has no bound there, so that it is fed small pieces (2 KiB give 64 MiB at most)."""
+    """One frame by the `zstandard` package. A call's output has no bound there, so that it is fed small pieces (2 KiB give 64 MiB at
+    most)."""
 
     def __init__(self, made: Any) -> None:
         self._frame = made

@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """A tar stream becomes a tree beneath a directory: by descriptor only, never outside it, the archive's digest on the way.
 
-Modes: `layer-overlay` (OCI whiteouts become overlay's: char 0:0, trusted.overlay.opaque), `layer-apply` (whiteouts delete from the full tree that is
-there), `plain` (no whiteouts). In a layer, a whiteout concerns what lies below it only: what the same layer brings stays, in either order.
-Later members win over earlier ones of the same name; a directory met by a directory is kept. Parents that are symbolic links are followed within
-the root, as a container would. Missing parents are made 0755 root:root, or as the layer below has them.
-Whatever fails raises `ArchiveError` with the member's name (or `StoreError`: the disk is full); the caller removes the directory. Nothing is synced.
+Modes: `layer-overlay` (OCI whiteouts become overlay's: char 0:0, trusted.overlay.opaque), `layer-apply` (whiteouts delete from the full
+tree that is there), `plain` (no whiteouts). In a layer, a whiteout concerns what lies below it only: what the same layer brings stays, in
+either order. Later members win over earlier ones of the same name; a directory met by a directory is kept. Parents that are symbolic links
+are followed within the root, as a container would. Missing parents are made 0755 root:root, or as the layer below has them.
+Whatever fails raises `ArchiveError` with the member's name (or `StoreError`: the disk is full); the caller removes the directory. Nothing
+is synced.
 """
+
 from __future__ import annotations
 
 import errno
@@ -34,7 +36,8 @@ MODES = ("layer-overlay", "layer-apply", "plain")
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _THE_DISK = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO))
 _THE_MEMBER = frozenset(
-    (errno.ENAMETOOLONG, errno.EINVAL, errno.EFBIG, errno.EOVERFLOW, errno.ENOTDIR, errno.ELOOP, errno.EISDIR, errno.ENOENT, errno.EPERM, errno.EXDEV,
+    (errno.ENAMETOOLONG, errno.EINVAL, errno.EFBIG, errno.EOVERFLOW, errno.ENOTDIR, errno.ELOOP, errno.EISDIR, errno.ENOENT, errno.EPERM,
+    errno.EXDEV,
      errno.EMLINK, errno.EEXIST, errno.ENOTEMPTY, errno.EOPNOTSUPP, errno.EILSEQ)
 )  # fmt: skip
 _CHECK_EVERY = 64 << 20
@@ -42,7 +45,8 @@ _CHECK_EVERY = 64 << 20
 
 @dataclass(slots=True)
 class Extracted:
-    """`files` counts members, `bytes` file data as a listing sums it; `digest` is "sha256:..." of the uncompressed archive of `size` bytes."""
+    """`files` counts members, `bytes` file data as a listing sums it; `digest` is "sha256:..." of the uncompressed archive of `size`
+    bytes."""
 
     files: int = 0
     bytes: int = 0
@@ -62,7 +66,8 @@ def extract(
     recorder: Recorder | None = None,
     hashed: bool = True,
 ) -> Extracted:
-    """Extract an uncompressed tar from `fileobj` (read to its end) below `root_fd`. `recorder` gets what the tar-map needs and is finished here."""
+    """Extract an uncompressed tar from `fileobj` (read to its end) below `root_fd`. `recorder` gets what the tar-map needs and is finished
+    here."""
     if mode not in MODES:
         raise InvalidArgument(f"extract mode {mode!r} is none of {', '.join(MODES)}")
     with Hasher() as hasher:

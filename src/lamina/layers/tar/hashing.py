@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """sha256 of a stream beside the thread that works on it, without copying: buffers circulate between the two.
 
-`Hasher` owns a few buffers. The worker takes a free one, fills it, works with it, and hands it over with `done`; the hashing thread hashes it (hashlib
-lets the other thread run meanwhile) and puts it back among the free ones. The thread never blocks on anything but this queue, so that
-`finish`/`abandon` always end it: no thread outlives the extraction.
+`Hasher` owns a few buffers. The worker takes a free one, fills it, works with it, and hands it over with `done`; the hashing thread hashes
+it (hashlib lets the other thread run meanwhile) and puts it back among the free ones. The thread never blocks on anything but this queue,
+so that `finish`/`abandon` always end it: no thread outlives the extraction.
 """
+
 from __future__ import annotations
 
 import hashlib

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """One 512-byte header block and one pax record, both ways: bytes <-> values, no I/O, nothing but `ArchiveError` for whatever bytes come.
 
-Read: v7, ustar (with prefix), star, GNU (whose prefix area means something else), octal and base-256 numbers, signed and unsigned checksums.
-Written: ustar only; whatever doesn't fit there goes into pax records, the one extension that every reader of today knows.
+Read: v7, ustar (with prefix), star, GNU (whose prefix area means something else), octal and base-256 numbers, signed and unsigned
+checksums. Written: ustar only; whatever doesn't fit there goes into pax records, the one extension that every reader of today knows.
 Sources: POSIX.1-2017 pax, "ustar Interchange Format" and "pax Header Block"; GNU tar manual, "Basic Tar Format" and "Storing Sparse Files".
 """
+
 from __future__ import annotations
 
 import struct
@@ -103,7 +104,17 @@ def parse(block: bytes) -> Header:
 
 
 def block(
-    name: bytes, *, type: bytes, mode: int, uid: int, gid: int, size: int, mtime: int, linkname: bytes = b"", devmajor: int = 0, devminor: int = 0
+    name: bytes,
+    *,
+    type: bytes,
+    mode: int,
+    uid: int,
+    gid: int,
+    size: int,
+    mtime: int,
+    linkname: bytes = b"",
+    devmajor: int = 0,
+    devminor: int = 0,
 ) -> bytes:
     """One ustar header. The caller has seen to it that every value fits (`fits_name`, MAX_OCTAL_*)."""
     prefix = b""

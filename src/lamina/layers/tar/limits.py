@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What one archive may cost at most: bytes, members, lengths. Every reader and extractor takes a `Limits`; the default fits any honest image.
+"""What one archive may cost at most: bytes, members, lengths. Every reader and extractor takes a `Limits`; the default fits any honest
+image.
 
 Each limit stands for one attack: header bombs (1 MiB of pax records), a million empty files, a sparse file of 2^63 bytes, a bomb that
 unpacks to more than the disk holds. Exceeding one is an `ArchiveError` with the member's name, a full disk a `StoreError`.
 """
+
 from __future__ import annotations
 
 from dataclasses import dataclass

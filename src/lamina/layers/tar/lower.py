@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The layers below, as their union would show them: for the few members whose meaning depends on them (missing parents, hard links into a parent).
+"""The layers below, as their union would show them: for the few members whose meaning depends on them (missing parents, hard links into a
+parent).
 
-Reads overlay's on-disk form (char 0:0 is a whiteout, trusted.overlay.opaque=y an opaque directory) by descriptor, O_NOFOLLOW; no mount is needed.
-Paths are real paths (clean, without symbolic links in their parents).
+Reads overlay's on-disk form (char 0:0 is a whiteout, trusted.overlay.opaque=y an opaque directory) by descriptor, O_NOFOLLOW; no mount is
+needed. Paths are real paths (clean, without symbolic links in their parents).
 """
+
 from __future__ import annotations
 
 import os

@@ -4,6 +4,7 @@
 A name is bytes. `clean` gives it the meaning docker does: a leading slash is below the root, `.` and empty components vanish, `a/../b` is
 `b`; but a name that leads out of the root at any point is refused. The result has no empty, `.` or `..` component: b"" is the root.
 """
+
 from __future__ import annotations
 
 from lamina.errors import ArchiveError

@@ -3,6 +3,7 @@
 
 `write(view)` must have used the view when it returns; it gets all bytes in order. `size` and `digest` are of everything put.
 """
+
 from __future__ import annotations
 
 import os

@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """A tree becomes a tar: the change set in an overlay's upper directory as an OCI layer, or a whole tree flat, as `export` gives it.
 
-The same state gives the same bytes: a directory's entries in byte order, each directory before what is in it, numeric ids, no atime or ctime. In a
-layer char 0:0 becomes `.wh.NAME`, an opaque directory has `.wh..wh..opq` first, trusted.overlay.* is never written; a redirect or a
-metacopy can't be said in a tar and is refused. Sockets are left out, as docker does. A file that shrinks or grows meanwhile has
-the size it had when it was opened, as GNU tar does (noted). With `copy_to` the same tree, overlay's form kept, is laid there in the same pass.
+The same state gives the same bytes: a directory's entries in byte order, each directory before what is in it, numeric ids, no atime or
+ctime. In a layer char 0:0 becomes `.wh.NAME`, an opaque directory has `.wh..wh..opq` first, trusted.overlay.* is never written; a redirect
+or a metacopy can't be said in a tar and is refused. Sockets are left out, as docker does. A file that shrinks or grows meanwhile has
+the size it had when it was opened, as GNU tar does (noted). With `copy_to` the same tree, overlay's form kept, is laid there in the same
+pass.
 """
+
 from __future__ import annotations
 
 import errno
@@ -44,8 +46,8 @@ class Packed:
 
 
 def pack_overlay(upper_fd: int, write: Write | None, *, copy_to: int | None = None, tarmap: BinaryIO | None = None) -> Packed:
-    """The layer that an overlay's upper directory is. `write(view)` gets the tar; `tarmap` (a new file) gets the short map that gives it again
-    from `copy_to`'s tree. The root itself is no member, as in docker's layers."""
+    """The layer that an overlay's upper directory is. `write(view)` gets the tar; `tarmap` (a new file) gets the short map that gives it
+    again from `copy_to`'s tree. The root itself is no member, as in docker's layers."""
     with Output(write) as out:
         done = pack_into(upper_fd, out, copy_to=copy_to)
         done.digest, done.size = f"sha256:{out.finish()}", out.size
@@ -90,7 +92,9 @@ class Packer:
         """Everything below the directory `fd`, which is `path` in the tar; its copy exists already."""
         device = os.fstat(fd).st_dev
         copy = self._root_copy
-        stack: list[tuple[int, int | None, bytes, os.stat_result | None, Iterator[tuple[bytes, bool, bool]]]] = [(fd, copy, path, None, _entries(fd))]
+        stack: list[tuple[int, int | None, bytes, os.stat_result | None, Iterator[tuple[bytes, bool, bool]]]] = [
+            (fd, copy, path, None, _entries(fd))
+        ]
         try:
             while stack:
                 here, copy, where, st, names = stack[-1]
@@ -282,13 +286,22 @@ class Packer:
         self.done.files += 1
 
     def _member(
-        self, path: bytes, type: bytes, st: os.stat_result, *, size: int = 0, linkname: bytes = b"", mode: int = -1, device: int = 0, xattrs: dict[bytes, bytes]
+        self,
+        path: bytes,
+        type: bytes,
+        st: os.stat_result,
+        *,
+        size: int = 0,
+        linkname: bytes = b"",
+        mode: int = -1,
+        device: int = 0,
+        xattrs: dict[bytes, bytes],
     ) -> None:
         if self._overlay and b".wh." in path and split(path.rstrip(b"/"))[1].startswith(WHITEOUT):
             raise StoreError(f"{shown(path)}: names that begin with .wh. mean whiteouts in a layer, so that this file can't be in one")
         self._tar.member(
-            path, type=type, mode=stat.S_IMODE(st.st_mode) if mode < 0 else mode, uid=st.st_uid, gid=st.st_gid, size=size, mtime_ns=st.st_mtime_ns,
-            linkname=linkname, devmajor=os.major(device), devminor=os.minor(device), xattrs=xattrs,
+            path, type=type, mode=stat.S_IMODE(st.st_mode) if mode < 0 else mode, uid=st.st_uid, gid=st.st_gid, size=size,
+            mtime_ns=st.st_mtime_ns, linkname=linkname, devmajor=os.major(device), devminor=os.minor(device), xattrs=xattrs,
         )  # fmt: skip
         self.done.files += 1
 
@@ -310,7 +323,10 @@ class Packer:
             if name.startswith(_OVERLAY):
                 short = name.rpartition(b".overlay.")[2] if name.count(b".overlay.") == 1 else b""
                 if self._overlay and short in (b"redirect", b"metacopy") and name.startswith(b"trusted."):
-                    raise StoreError(f"{shown(path)}: overlay's {short.decode()} can't be said in a layer", hint="mount with redirect_dir=off,metacopy=off")
+                    raise StoreError(
+                        f"{shown(path)}: overlay's {short.decode()} can't be said in a layer",
+                        hint="mount with redirect_dir=off,metacopy=off",
+                    )
                 opaque |= short == b"opaque" and os.getxattr(target, name, follow_symlinks=follow) == b"y"
             elif not name.startswith(_OF_THIS_HOST):
                 found[name] = os.getxattr(target, name, follow_symlinks=follow)

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """`TarReader`: a stream becomes members, one after the other, with every byte between their data at hand for the tar-map.
 
-What isn't understood is refused, never guessed (two readers that see different members in one archive are an attack): a lone zero block inside, an
-unknown member type, a header of more than 1 MiB, a size that lies. Tolerated as GNU tar does: no end-of-archive blocks, anything
+What isn't understood is refused, never guessed (two readers that see different members in one archive are an attack): a lone zero block
+inside, an unknown member type, a header of more than 1 MiB, a size that lies. Tolerated as GNU tar does: no end-of-archive blocks, anything
 behind them. Every failure is an `ArchiveError` that names the member, or the one before.
 """
+
 from __future__ import annotations
 
 from base64 import b64decode
@@ -29,11 +30,13 @@ _MAX_TIME = (1 << 63) - 1
 
 
 class Member:
-    """One member. `name` as written; `type` one of REG LINK SYM CHR BLK DIR FIFO; `size` is that of the file, `data_size` of what the archive
-    holds of it; `sparse` the map of a sparse file; `raw` all bytes since the previous member's data (None unless kept)."""
+    """One member. `name` as written; `type` one of REG LINK SYM CHR BLK DIR FIFO; `size` is that of the file, `data_size` of what the
+    archive holds of it; `sparse` the map of a sparse file; `raw` all bytes since the previous member's data (None unless kept)."""
 
-    __slots__ = ("name", "type", "mode", "uid", "gid", "size", "data_size", "mtime_ns", "linkname", "devmajor", "devminor", "uname", "gname", "xattrs",
-                 "sparse", "raw", "note")  # fmt: skip
+    __slots__ = (
+        *("name", "type", "mode", "uid", "gid", "size", "data_size", "mtime_ns", "linkname", "devmajor", "devminor"),
+        *("uname", "gname", "xattrs", "sparse", "raw", "note"),
+    )
 
     name: bytes
     type: bytes
@@ -61,7 +64,9 @@ class TarReader:
     """Iterate; for each member take its data with `data()` or let the next step skip it. `keep_raw` for the tar-map: then `on_skipped` gets
     the data that nobody took."""
 
-    def __init__(self, source: Source, *, limits: Limits = DEFAULT, keep_raw: bool = False, on_skipped: Callable[[bytes], None] | None = None) -> None:
+    def __init__(
+        self, source: Source, *, limits: Limits = DEFAULT, keep_raw: bool = False, on_skipped: Callable[[bytes], None] | None = None
+    ) -> None:
         self._source = source
         self._limits = limits
         self._raw: bytearray | None = bytearray() if keep_raw else None
@@ -210,7 +215,9 @@ class TarReader:
         """With `keep_raw`: the bytes kept since the last member."""
         return bytes(self._raw or b"")
 
-    def _member(self, head: h.Header, raw: bytes, records: list[tuple[bytes, bytes]], longname: bytes | None, longlink: bytes | None) -> Member:
+    def _member(
+        self, head: h.Header, raw: bytes, records: list[tuple[bytes, bytes]], longname: bytes | None, longlink: bytes | None
+    ) -> Member:
         self._count += 1
         if self._count > self._limits.members:
             raise ArchiveError(f"archive: more than {self._limits.members} members")

@@ -3,6 +3,7 @@
 
 One descriptor per level is held (`Limits.depth` bounds what an archive can make); each directory is listed once, so the cost is linear.
 """
+
 from __future__ import annotations
 
 import errno

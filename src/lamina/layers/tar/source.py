@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """The uncompressed byte stream under the reader: large reads into reused buffers, blocks and views out of them, a digest of all of it.
 
-Invariants: every byte of the stream is hashed exactly once, in order, whoever skips it; a view is valid until the next call; nothing is read beyond
-the stream's end, and nothing is asked of the stream but `readinto` or `read`.
+Invariants: every byte of the stream is hashed exactly once, in order, whoever skips it; a view is valid until the next call; nothing is
+read beyond the stream's end, and nothing is asked of the stream but `readinto` or `read`.
 """
+
 from __future__ import annotations
 
 import zlib

@@ -5,6 +5,7 @@ A map says where in the file the member's data lies; everything else is a hole. 
 within the file's size and add up to exactly the data that the member has: then nothing outside can be read or written by it.
 Source: GNU tar manual, appendix "Storing Sparse Files".
 """
+
 from __future__ import annotations
 
 from collections.abc import Callable

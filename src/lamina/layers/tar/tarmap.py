@@ -2,13 +2,19 @@
 """The tar-map: what an extracted tree can't say of its archive (order, headers, padding, overwritten data, trailing bytes), compressed.
 
     "LMTARM1\\n" then chunks: u8 kind, u32 length, u64 number, bytes
-      M  next part of the one zlib stream of operations        S  part of a zlib stream: the saved data of file operation `number`
-      C  canonical: u32 version of our packer; the tree packed again is the archive       E  end: u64 size and sha256 of the whole archive
-    operations, in archive order: L u32 bytes (literally)   F u64 size, u32 n, path (that file's data)   P as F, u32 n, (u64 offset, u64 length)...
+      M  next part of the one zlib stream of operations
+      S  part of a zlib stream: the saved data of file operation `number`
+      C  canonical: u32 version of our packer; the tree packed again is the archive
+      E  end: u64 size and sha256 of the whole archive
+    operations, in archive order:
+      L  u32 n, bytes: literally
+      F  u64 size, u32 n, path: that file's data
+      P  as F, then u32 n, (u64 offset, u64 length)...: these pieces of that file
 
-A file's data that won't survive the extraction (a later member overwrites it) is saved into the map before it goes. `assemble` believes neither
-map nor tree: sizes are checked, paths are walked without following, and the digest of what was written must be the recorded one.
+A file's data that won't survive the extraction (a later member overwrites it) is saved into the map before it goes. `assemble` believes
+neither map nor tree: sizes are checked, paths are walked without following, and the digest of what was written must be the recorded one.
 """
+
 from __future__ import annotations
 
 import os
@@ -207,8 +213,8 @@ class _Operations:
 
 
 def assemble(tarmap_path: str | bytes, diff_fd: int, write: Write | None) -> tuple[str, int]:
-    """Write the exact archive again: (hex sha256, size). StoreError if map and tree don't give the recorded digest; what was written until then is
-    wrong, so the caller publishes nothing before this returns. `write=None` only verifies."""
+    """Write the exact archive again: (hex sha256, size). StoreError if map and tree don't give the recorded digest; what was written until
+    then is wrong, so the caller publishes nothing before this returns. `write=None` only verifies."""
     found = _Map(tarmap_path)
     try:
         with Output(write) as out:

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """`TarWriter`: members become bytes, always the same bytes for the same values: ustar headers, pax records only for what doesn't fit there.
 
-No user or group names, no atime or ctime. Fractions of seconds, xattrs, long or non-UTF-8 names, big sizes and ids go to a pax header in front.
-What Go's archive/tar (docker, podman), GNU tar and libarchive read alike.
+No user or group names, no atime or ctime. Fractions of seconds, xattrs, long or non-UTF-8 names, big sizes and ids go to a pax header in
+front. What Go's archive/tar (docker, podman), GNU tar and libarchive read alike.
 """
+
 from __future__ import annotations
 
 from base64 import b64encode

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The host's `zstd` as a decompressor, where the `zstandard` package is missing. Never one that somebody but root could have put there, never one
-from a PATH or a container (attacks 41, 42): fixed directories, owner and mode checked, an empty environment.
+"""The host's `zstd` as a decompressor, where the `zstandard` package is missing. Never one that somebody but root could have put there,
+never one from a PATH or a container (attacks 41, 42): fixed directories, owner and mode checked, an empty environment.
 """
+
 from __future__ import annotations
 
 import os
@@ -26,7 +27,9 @@ def find(directories: tuple[str, ...] = _DIRECTORIES) -> str:
             continue
         if stat.S_ISREG(found[1].st_mode) and all(st.st_uid == 0 and not st.st_mode & 0o022 for st in found):
             return path
-    raise NotSupported("the archive is zstd-compressed, and neither the zstandard package nor a zstd program is there", hint="install either of them")
+    raise NotSupported(
+        "the archive is zstd-compressed, and neither the zstandard package nor a zstd program is there", hint="install either of them"
+    )
 
 
 class ZstdProgram:
@@ -39,7 +42,11 @@ class ZstdProgram:
         stdin, self._to = os.pipe2(os.O_CLOEXEC)
         self._from, stdout = os.pipe2(os.O_CLOEXEC)
         try:
-            actions = [(os.POSIX_SPAWN_DUP2, stdin, 0), (os.POSIX_SPAWN_DUP2, stdout, 1), (os.POSIX_SPAWN_OPEN, 2, "/dev/null", os.O_WRONLY, 0)]
+            actions = [
+                (os.POSIX_SPAWN_DUP2, stdin, 0),
+                (os.POSIX_SPAWN_DUP2, stdout, 1),
+                (os.POSIX_SPAWN_OPEN, 2, "/dev/null", os.O_WRONLY, 0),
+            ]
             self._pid = os.posix_spawn(path, [path, "-dcq", f"-M{MAX_WINDOW >> 20}MB"], {}, file_actions=actions)
         except OSError:
             os.close(self._to)
