@@ -169,7 +169,8 @@ def _trash(store: Store) -> list[Problem]:
     problems = []
     for name in os.listdir(store.paths.trash):
         ours = is_id(name)
-        problems.append(Problem("S19", f"{store.paths.trash}/{name}", "left in the trash", ours, (lambda: trash.empty(store)) if ours else None))
+        problems.append(Problem("S19", f"{store.paths.trash}/{name}", "left in the trash", ours,
+                                (lambda: trash.empty(store)) if ours else None))
     return problems
 
 

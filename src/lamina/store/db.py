@@ -7,10 +7,10 @@ upgrades a read lock (which could fail halfway). Transactions are short: no laye
 """
 from __future__ import annotations
 
-import _sqlite3
 import os
 
 from lamina.errors import StoreError
+from lamina.store.sqlite import sqlite
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     Row = tuple[Any, ...]
 
-IntegrityError = _sqlite3.IntegrityError  # a UNIQUE constraint said no
+IntegrityError: Any = sqlite.IntegrityError  # a UNIQUE constraint said no
 BUSY_SECONDS = 60.0
 NO_CKPT_ON_CLOSE = 1006  # sqlite3.h: SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE
 WAL_LIMIT = 512 * 1024  # beyond this `tidy` writes the WAL back: whoever opens the database alone reads all of it
@@ -44,10 +44,11 @@ class DB:
     def execute(self, sql: str, params: Sequence[object] = ()) -> list[Row]:
         """All rows of one statement. IntegrityError passes through; any other failure is a StoreError that says what to do."""
         try:
-            return self._open().execute(sql, params).fetchall()  # type: ignore[no-any-return]
+            rows: list[Row] = self._open().execute(sql, params).fetchall()
+            return rows
         except IntegrityError:
             raise
-        except _sqlite3.Error as error:
+        except sqlite.Error as error:
             raise self._explain(error) from None
 
     def one(self, sql: str, params: Sequence[object] = ()) -> Row | None:
@@ -79,10 +80,11 @@ class DB:
     def changes(self, sql: str, params: Sequence[object] = ()) -> int:
         """Runs one INSERT, UPDATE or DELETE inside `write()`; how many rows it changed."""
         try:
-            return self._open().execute(sql, params).rowcount  # type: ignore[no-any-return]
+            count: int = self._open().execute(sql, params).rowcount
+            return count
         except IntegrityError:
             raise
-        except _sqlite3.Error as error:
+        except sqlite.Error as error:
             raise self._explain(error) from None
 
     def executemany(self, sql: str, rows: Iterable[Sequence[object]]) -> None:
@@ -90,7 +92,7 @@ class DB:
             self._open().executemany(sql, rows)
         except IntegrityError:
             raise
-        except _sqlite3.Error as error:
+        except sqlite.Error as error:
             raise self._explain(error) from None
 
     # -- opening and closing
@@ -133,8 +135,8 @@ class DB:
                 raise AssertionError(f"{self.path}: a database connection crossed a fork")
             return self._connection
         try:
-            connection = _sqlite3.connect(self.path, timeout=BUSY_SECONDS, isolation_level=None, cached_statements=64)
-        except _sqlite3.Error as error:
+            connection = sqlite.connect(self.path, timeout=BUSY_SECONDS, isolation_level=None, cached_statements=64)
+        except sqlite.Error as error:
             raise self._explain(error) from None
         self._connection = connection
         self._pid = os.getpid()
@@ -152,9 +154,9 @@ class DB:
             return None
         keeper = None
         try:
-            keeper = _sqlite3.connect(f"file:{_uri(self.path)}?mode=ro", isolation_level=None, uri=True, cached_statements=1)
+            keeper = sqlite.connect(f"file:{_uri(self.path)}?mode=ro", isolation_level=None, uri=True, cached_statements=1)
             keeper.execute("PRAGMA schema_version").fetchall()
-        except _sqlite3.Error:  # it's an optimization: without it close just takes longer
+        except sqlite.Error:  # it's an optimization: without it close just takes longer
             pass
         return keeper
 
@@ -192,7 +194,7 @@ class _Write:
                 connection.execute("PRAGMA synchronous=FULL" if self.durable else "PRAGMA synchronous=NORMAL")
                 db._synchronous = wanted
             connection.execute("BEGIN IMMEDIATE")
-        except _sqlite3.Error as error:
+        except sqlite.Error as error:
             raise db._explain(error) from None
         self.active = True
         db._dirty = True
@@ -208,7 +210,7 @@ class _Write:
             try:
                 connection.execute("COMMIT")
                 return
-            except _sqlite3.Error as failure:
+            except sqlite.Error as failure:
                 self._rollback(connection)
                 raise db._explain(failure) from None
         self._rollback(connection)

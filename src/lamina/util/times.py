@@ -55,7 +55,7 @@ def parse_rfc3339(text: str) -> int:
     seconds = (_number(clock[:2], 23, wrong) * 60 + _number(clock[3:5], 59, wrong)) * 60 + _number(clock[6:8], 60, wrong)
     if not month or not 1 <= day <= _days_in(year, month):
         raise wrong
-    if (year, month, day, seconds) == (1, 1, 1, 0):
+    if (year, month, day, seconds, offset) == (1, 1, 1, 0, 0) and not fraction.strip("0"):
         return 0
     return (days_from_civil(year, month, day) * 86400 + seconds - offset) * BILLION + int((fraction + "000000000")[:9])
 
