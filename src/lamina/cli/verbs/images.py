@@ -125,8 +125,9 @@ class HistoryRow:
         if name == "CreatedAt":
             if e["Created"] <= 0:
                 return "" if not self.human else "N/A"
-            offset = time.strftime("%z", time.localtime(e["Created"]))
-            return time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(e["Created"])) + ("Z" if offset == "+0000" else f"{offset[:3]}:{offset[3:]}")
+            moment = time.localtime(e["Created"])
+            zone = time.strftime("%z", moment)
+            return time.strftime("%Y-%m-%dT%H:%M:%S", moment) + ("Z" if zone == "+0000" else f"{zone[:3]}:{zone[3:]}")
         if name == "CreatedSince":
             if not self.human:
                 return self.field("CreatedAt")

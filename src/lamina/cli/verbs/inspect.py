@@ -93,7 +93,7 @@ def _safe_json(text: str) -> str:
     """The same JSON with characters that act on a terminal as \\u escapes; JSON strings allow them anywhere."""
     if text.isprintable():
         return text
-    return "".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] if ord(c) < 0x20 or ord(c) > 0x7E else "\\u007f" for c in text)
+    return "".join(c if c.isprintable() or c == "\n" else "\\u007f" if c == "\x7f" else json.dumps(c)[1:-1] for c in text)
 
 
 FORMAT = ("format", "f", "string", "")

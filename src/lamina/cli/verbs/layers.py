@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """`layer ls|tree|path`: the read-only layers of the store, who uses them, and where their files are. Ours; docker has no such verbs.
 
-The engine's rows are objects with ChainId, DiffId, Parent, Size, Created (Unix seconds), Driver, Images (names that use the layer)
-and Path.
+The engine's rows (`layers/listing.py`) have ChainId, DiffId, Parent, Key, Driver, Size, Created, Path, Depth, Images and ImageNames (the
+images whose stack holds the layer), parents before children; a container's tree ends with its read-write layer, without a ChainId.
 """
 from __future__ import annotations
 
@@ -12,11 +12,13 @@ from typing import Any
 from lamina.cli.context import Cli
 from lamina.cli.flags import Opts, Verb
 from lamina.cli.table import render, short_id
+from lamina.cli.verbs.lifecycle import each
 from lamina.util.sizes import human_duration, human_size
+from lamina.util.times import parse_rfc3339
 
 HEADERS = {
-    "ID": "LAYER ID", "DiffID": "DIFF ID", "Parent": "PARENT", "Driver": "DRIVER", "CreatedSince": "CREATED", "Size": "SIZE", "Images": "IMAGES",
-    "Path": "PATH",
+    "ID": "LAYER ID", "DiffID": "DIFF ID", "Parent": "PARENT", "Driver": "DRIVER", "CreatedSince": "CREATED", "Size": "SIZE",
+    "Images": "IMAGES", "Path": "PATH",
 }  # fmt: skip
 COLUMNS = ("ID", "DiffID", "Parent", "Driver", "CreatedSince", "Size", "Images")
 
@@ -36,16 +38,19 @@ class LayerRow:
 
     def field(self, name: str) -> str:
         layer = self.layer
-        if name in ("ID", "DiffID", "Parent"):
-            return self._id(layer.get({"ID": "ChainId", "DiffID": "DiffId"}.get(name, name)))
+        if name == "ID":
+            return self._id(layer["ChainId"] or layer["Key"])
+        if name in ("DiffID", "Parent"):
+            return self._id(layer["DiffId" if name == "DiffID" else "Parent"])
         if name == "CreatedSince":
-            return human_duration(time.time() - layer["Created"]) + " ago" if layer.get("Created") else "N/A"
+            created = layer["Created"]
+            return human_duration(time.time() - parse_rfc3339(created) / 1e9) + " ago" if created else "N/A"
         if name == "Size":
-            return human_size(layer.get("Size") or 0, 3)
+            return human_size(layer["Size"], 3)
         if name == "Images":
-            return ", ".join(layer.get("Images") or []) or "<none>"
+            return ", ".join(layer["ImageNames"]) or "<none>"
         if name in ("Driver", "Path"):
-            return str(layer.get(name) or "")
+            return str(layer[name])
         raise KeyError(name)
 
 
@@ -67,41 +72,55 @@ def ls(cli: Cli, opts: Opts, args: list[str]) -> int:
 def tree(cli: Cli, opts: Opts, args: list[str]) -> int:
     """All layers (or those of one image or container) from the bases up, each with its size and the images that end there."""
     layers = cli.engine.layers.tree(args[0] if args else None)
-    known = {layer["ChainId"] for layer in layers}
-    children: dict[str, list[dict[str, Any]]] = {}
-    for layer in layers:
-        parent = layer.get("Parent") or ""
-        children.setdefault(parent if parent in known else "", []).append(layer)
-    unicode = cli.is_tty(1) or not opts["ascii"]
-    bar, fork, last = ("\u2502  ", "\u251c\u2500 ", "\u2514\u2500 ") if unicode and not opts["ascii"] else ("|  ", "|- ", "`- ")
-    # a stack, not recursion: a chain may be hundreds of layers long
-    stack = [(layer, "", None) for layer in reversed(children.get("", []))]
-    pending: list[tuple[dict[str, Any], str, bool | None]] = list(stack)
-    while pending:
-        layer, indent, is_last = pending.pop()
-        row = LayerRow(layer, trunc=not opts["no-trunc"])
-        mark = "" if is_last is None else last if is_last else fork
-        names = ", ".join(layer.get("TopOf") or [])
-        line = f"{row.field('ID')}  {row.field('Size')}" + (f"  {names}" if names else "")
-        cli.out(indent + mark + cli.clean(line))
-        below = indent if is_last is None else indent + ("   " if is_last else bar)
-        following = children.get(layer["ChainId"], [])
-        for i, child in enumerate(reversed(following)):
-            pending.append((child, below, i == 0))
+    ends: dict[str, int] = {}  # image -> the row of its topmost layer: of all that hold it, the deepest
+    for i, layer in enumerate(layers):
+        for image in layer["Images"]:
+            ends[image] = i
+    for line in draw(layers, ends, ascii_only=opts["ascii"], trunc=not opts["no-trunc"]):
+        cli.out(cli.clean(line))
     return 0
+
+
+def draw(layers: list[dict[str, Any]], ends: dict[str, int], *, ascii_only: bool, trunc: bool) -> list[str]:
+    """A line a layer, children indented under their parent; rows come parents first, each with its Depth."""
+    bar, fork, last = ("|  ", "|- ", "`- ") if ascii_only else ("\u2502  ", "\u251c\u2500 ", "\u2514\u2500 ")
+    more = _siblings_below(layers)
+    indents: list[str] = []  # by depth: what stands before the lines below that ancestor
+    lines = []
+    for i, layer in enumerate(layers):
+        depth = layer["Depth"]
+        del indents[depth:]
+        mark = "" if not depth else fork if more[i] else last
+        indents.append("" if not depth else bar if more[i] else "   ")
+        row = LayerRow(layer, trunc=trunc)
+        if layer["ChainId"]:
+            names = ", ".join(name for image, name in zip(layer["Images"], layer["ImageNames"], strict=True) if ends[image] == i)
+        else:
+            names = f"{layer['Name']} (read-write)"
+        lines.append("".join(indents[:-1]) + mark + f"{row.field('ID')}  {row.field('Size')}" + (f"  {names}" if names else ""))
+    return lines
+
+
+def _siblings_below(layers: list[dict[str, Any]]) -> list[bool]:
+    """For each row, whether a later row has the same parent."""
+    open_at: set[int] = set()  # depths at which a row further down waits for its elder siblings
+    found = []
+    for layer in reversed(layers):
+        depth = layer["Depth"]
+        open_at = {d for d in open_at if d <= depth}
+        found.append(depth in open_at)
+        open_at.add(depth)
+    return found[::-1]
 
 
 def path(cli: Cli, opts: Opts, args: list[str]) -> int:
-    """The directories of an image's or container's layers, the top one first: what an overlay mount has as lowerdir."""
-    for ref in args:
-        for directory in cli.engine.layers.path(ref):
-            cli.out(cli.clean(directory))
-    return 0
+    """The directory of the topmost layer of an image, the read-write one of a container, or of a layer by its id."""
+    return 1 if each(cli, args, lambda ref: cli.clean(str(cli.engine.layers.path(ref)))) else 0
 
 
 NO_TRUNC = ("no-trunc", "", "bool", False)
 VERBS = {
     "ls": Verb(ls, "[OPTIONS]", 0, 0, (("format", "", "string", ""), NO_TRUNC, ("quiet", "q", "bool", False))),
     "tree": Verb(tree, "[OPTIONS] [IMAGE|CONTAINER]", 0, 1, (("ascii", "", "bool", False), NO_TRUNC)),
-    "path": Verb(path, "IMAGE|CONTAINER|LAYER [...]", 1, None),
+    "path": Verb(path, "IMAGE|CONTAINER|LAYER...", 1, None),
 }

@@ -35,8 +35,11 @@ def each(cli: Cli, refs: list[str], act: Callable[[str], str], *, at_once: bool 
 
 
 def start(cli: Cli, opts: Opts, refs: list[str]) -> int:
+    attached = opts["attach"] or opts["interactive"]
+    if attached and len(refs) > 1:
+        raise CliError("you cannot start and attach multiple containers at once")
     containers = cli.engine.containers
-    if not (opts["attach"] or opts["interactive"]):
+    if not attached:
 
         def one(ref: str) -> str:
             warn(cli, containers.start(ref, attach=None))
@@ -46,14 +49,12 @@ def start(cli: Cli, opts: Opts, refs: list[str]) -> int:
         if failed:
             raise CliError(f"Error: failed to start containers: {', '.join(failed)}")
         return 0
-    if len(refs) > 1:
-        raise CliError("you cannot start and attach multiple containers at once")
     tty = bool(containers.inspect(refs[0])["Config"]["Tty"])
     stdin = opts["interactive"]
     check_tty(cli, stdin=stdin, tty=tty)
     client = containers.start(refs[0], attach=wanted(stdin=stdin))
     if client is None:
-        raise CliError(f"{refs[0]} runs already, and this version of lamina can only attach to a container that it starts (see `lamina logs -f`)")
+        raise CliError(f"{refs[0]} runs already, and this version of lamina attaches only to what it starts\nHint: logs -f {refs[0]}")
     warn(cli, client)
     return attach(cli, client, refs[0], stdin=stdin, tty=tty)
 

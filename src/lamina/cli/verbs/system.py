@@ -74,7 +74,7 @@ def info(cli: Cli, opts: Opts, args: list[str]) -> int:
         if key in data:
             cli.out(f"{title}: {cli.clean(str(data[key]))}")
     rules = data.get("ForeignRules") or []
-    cli.out(f"Firewall rules outside table {data.get('Bridge', '')}'s own: {len(rules)}" if rules else "Firewall rules outside our own table: none")
+    cli.out(f"Firewall rules outside our own table: {len(rules) or 'none'}")
     for rule in rules:
         cli.out(f" {cli.clean(str(rule))}")
     return 0

@@ -22,6 +22,8 @@ def commit(cli: Cli, opts: Opts, args: list[str]) -> int:
 
 
 def import_(cli: Cli, opts: Opts, args: list[str]) -> int:
+    if len(args) > 2:
+        raise CliError(f'"{cli.path}" requires at most 2 arguments.\nSee \'{cli.path} --help\'.')
     repository = args[1] if len(args) > 1 else None
     check_reference(repository)
     add_site_packages()  # zstandard
@@ -125,9 +127,10 @@ CHANGE = ("change", "c", "list", None)
 MESSAGE = ("message", "m", "string", "")
 VERBS = {
     "commit": Verb(
-        commit, "[OPTIONS] CONTAINER [REPOSITORY[:TAG]]", 1, 2, (("author", "a", "string", ""), CHANGE, MESSAGE, ("pause", "p", "bool", True))
+        commit, "[OPTIONS] CONTAINER [REPOSITORY[:TAG]]", 1, 2,
+        (("author", "a", "string", ""), CHANGE, MESSAGE, ("pause", "p", "bool", True)),
     ),
-    "import": Verb(import_, "[OPTIONS] file|URL|- [REPOSITORY[:TAG]]", 1, 2, (CHANGE, MESSAGE, ("platform", "", "string", ""))),
+    "import": Verb(import_, "[OPTIONS] file|URL|- [REPOSITORY[:TAG]]", 1, None, (CHANGE, MESSAGE, ("platform", "", "string", ""))),
     "export": Verb(export, "[OPTIONS] CONTAINER", 1, 1, (("output", "o", "string", ""),)),
     "diff": Verb(diff, "CONTAINER", 1, 1),
-}
+}  # fmt: skip
