@@ -2,6 +2,7 @@
 """The engine's bridge in a private namespace that stands for the host."""
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 from typing import Any
@@ -220,4 +221,55 @@ def test_a_lock_that_others_could_hold_is_refused(tmp_path: Path, trap: str) -> 
         with pytest.raises(StartError, match="mode 0600"):
             host.ensure()
         assert not (tmp_path / "elsewhere").exists()
+    netlab.in_host(body)
+
+
+def test_many_first_uses_at_once_make_one_network(tmp_path: Path) -> None:
+    def body() -> None:
+        host = Host(tmp_path)
+        host.db.close()
+        gate, opener = os.pipe()
+        children = []
+        for _number in range(6):
+            pid = os.fork()
+            if pid == 0:
+                code = 1
+                try:
+                    os.close(opener)
+                    os.read(gate, 1)  # all start when the pipe closes
+                    code = 0 if host.ensure().subnet == "172.17.0.0/16" else 2
+                finally:
+                    os._exit(code)
+            children.append(pid)
+        os.close(opener)
+        assert [os.waitpid(pid, 0)[1] for pid in children] == [0] * 6
+        assert host.db.value("SELECT count(*) FROM networks") == 1
+        assert netlab.tool("ip", "-o", "link", "show", "type", "bridge").count("\n") == 1
+    netlab.in_host(body)
+
+
+def test_rules_that_vanish_while_they_are_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def body() -> None:
+        host = Host(tmp_path)
+        real, failures = setup.foreign.ensure, [FileNotFoundError(), FileNotFoundError()]
+
+        def sometimes(*arguments: Any) -> Any:
+            if failures:
+                raise failures.pop()
+            return real(*arguments)
+        monkeypatch.setattr(setup.foreign, "ensure", sometimes)
+        host.ensure()
+        assert not failures and Path(host.known).exists()
+    netlab.in_host(body)
+
+
+def test_a_kernel_without_nf_tables_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_self: Nftables) -> int:
+        raise OSError(errno.EINVAL, "Invalid argument", "nftables: get generation")
+    monkeypatch.setattr(Nftables, "generation", refuse)
+
+    def body() -> None:
+        with pytest.raises(StartError, match="no nf_tables"):
+            Host(tmp_path).ensure()
+        assert "lm-" not in netlab.tool("ip", "link")
     netlab.in_host(body)

@@ -36,7 +36,8 @@ def _ignore(_: str) -> None:
 OWNERS = {
     "docker by iptables-nft": (lambda: _docker("iptables-nft"), "ip filter DOCKER-USER"),
     "ufw by iptables-nft": (lambda: _ufw("iptables-nft"), "ip filter FORWARD"),
-    "nft, drop policy": (_nft("table inet corp { chain passing { type filter hook forward priority 10; policy drop; ip saddr 1.2.3.4 accept; }\n }"),
+    "nft, drop policy": (
+        _nft("table inet corp { chain passing { type filter hook forward priority 10; policy drop; ip saddr 1.2.3.4 accept; }\n }"),
                          "inet corp passing"),
     "nft, reject in a chain at the end": (
         _nft("table inet corp { chain last { counter; reject with icmpx admin-prohibited; }\n"

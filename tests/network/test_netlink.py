@@ -49,7 +49,8 @@ def test_requests_do_what_ip_shows() -> None:
             index = rtnetlink.get_index(route, "v0")
             route.call([rtnetlink.set_link(bridge.index, up=True), rtnetlink.set_link(index, master=bridge.index, mtu=1300),
                         rtnetlink.add_address(bridge.index, "10.2.0.1", 20), rtnetlink.add_route("10.9.0.0", 16, gateway="10.2.0.9"),
-                        rtnetlink.add_route("10.8.0.0", 16, index=bridge.index), rtnetlink.set_neighbour(bridge.index, "10.2.0.7", "02:00:00:00:00:07")])
+                        rtnetlink.add_route("10.8.0.0", 16, index=bridge.index),
+                        rtnetlink.set_neighbour(bridge.index, "10.2.0.7", "02:00:00:00:00:07")])
             assert "inet 10.2.0.1/20 brd 10.2.15.255" in netlab.tool("ip", "addr", "show", "b0")
             assert "master b0" in netlab.tool("ip", "link", "show", "v0") and "mtu 1300" in netlab.tool("ip", "link", "show", "v0")
             assert "10.9.0.0/16 via 10.2.0.9 dev b0" in netlab.tool("ip", "route")
@@ -113,7 +114,8 @@ def test_a_nftables_batch_is_all_or_nothing() -> None:
                 tables.commit(Batch().table(INET, "t").chain(INET, "t", "c").delete_chain(INET, "t", "nope"))
             assert caught.value.filename == "nftables: delete chain t nope"
             assert not tables.has_table(INET, "t") and netlab.tool("nft", "list", "tables") == ""
-            tables.commit(Batch().table(INET, "t", comment="ours").chain(INET, "t", "c", kind="filter", hook=FORWARD, priority=-5, policy=DROP)
+            tables.commit(Batch().table(INET, "t", comment="ours")
+                          .chain(INET, "t", "c", kind="filter", hook=FORWARD, priority=-5, policy=DROP)
                           .rule(INET, "t", "c", [*nft.iifname("x"), nft.verdict(nft.ACCEPT)], comment="second")
                           .rule(INET, "t", "c", [*nft.established(), nft.counter(), nft.verdict(nft.DROP)], comment="first", head=True))
             assert tables.generation() != before

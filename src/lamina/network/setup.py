@@ -30,13 +30,14 @@ if TYPE_CHECKING:
 CANDIDATES = tuple([f"172.{n}.0.0/16" for n in range(17, 32)] + [f"192.168.{n}.0/20" for n in range(0, 256, 16)])
 _WIDE = 8  # a route shorter than this is a kind of default route (VPNs use 0.0.0.0/1), not a network in use
 _DEFAULT_MTU = 1500
+_ATTEMPTS = 5
 _IPV4 = "/proc/sys/net/ipv4"
 _IPV6 = "/proc/sys/net/ipv6"
 
 
 def ensure(names: Names, db: DB, known: str, host_lock: str) -> Network:
     """See `bridge.ensure`."""
-    with _host_lock(host_lock), Netlink() as route, Nftables() as tables:
+    with _host_lock(host_lock), Netlink() as route, _nftables() as tables:
         network = bridge.load(db, names)
         link = rtnetlink.get_link(route, names.bridge)
         if link is not None and link.kind != "bridge":
@@ -62,19 +63,43 @@ def _host_lock(path: str) -> FileLock:
     return FileLock(path)
 
 
+def _nftables() -> Nftables:
+    tables = Nftables()
+    try:
+        tables.generation()
+    except OSError as failure:
+        tables.close()
+        if failure.errno in (errno.EINVAL, errno.EOPNOTSUPP, errno.EPROTONOSUPPORT):
+            raise StartError("this kernel has no nf_tables, which bridge networks need", hint="use --network host or none")
+        raise
+    return tables
+
+
 def _ensure_rules(route: Netlink, tables: Nftables, names: Names, network: Network, known: str, index: int) -> None:
     # the generation is read before the look: a change by others meanwhile makes the next quick look fail, as it must
-    for _attempt in range(4):
+    calm = False
+    for attempt in range(_ATTEMPTS):
         generation = tables.generation()
-        changed = firewall.ensure(tables, names.table, network)
-        others = [link.name for link in rtnetlink.links(route, "bridge") if foreign.is_engine_bridge(link.name)]
-        changed = firewall.set_foreign_bridges(tables, names.table, others) or changed
-        foreign_changed, warnings = foreign.ensure(tables, network.bridge)
-        network.warnings = tuple(warnings)
-        if not changed and not foreign_changed:
+        try:
+            calm = not _mend(route, tables, names, network)
+        except FileNotFoundError:
+            # a rule or chain that was just listed is gone: another program is at work on it
+            if attempt == _ATTEMPTS - 1:
+                raise
+            continue
+        if calm:
             break
-    if not network.warnings:  # else look again next time, and say it again
+    if calm and not network.warnings:  # else look again next time, and say it again
         atomic.write_file(known, bridge.state(index, generation).encode(), durable=False)
+
+
+def _mend(route: Netlink, tables: Nftables, names: Names, network: Network) -> bool:
+    changed = firewall.ensure(tables, names.table, network)
+    others = [link.name for link in rtnetlink.links(route, "bridge") if foreign.is_engine_bridge(link.name)]
+    changed = firewall.set_foreign_bridges(tables, names.table, others) or changed
+    foreign_changed, warnings = foreign.ensure(tables, network.bridge)
+    network.warnings = tuple(warnings)
+    return changed or foreign_changed
 
 
 def _settle(route: Netlink, db: DB, names: Names, network: Network | None, link: rtnetlink.Link | None) -> Network:
@@ -169,7 +194,7 @@ def _set(path: str, value: str, *, optional: bool = False) -> None:
 
 def remove(names: Names, host_lock: str) -> None:
     """See `teardown.teardown`."""
-    with _host_lock(host_lock), Netlink() as route, Nftables() as tables:
+    with _host_lock(host_lock), Netlink() as route, _nftables() as tables:
         foreign.remove(tables, names.bridge)
         firewall.remove(tables, names.table)
         link = rtnetlink.get_link(route, names.bridge)
