@@ -21,7 +21,8 @@ from lamina.util.lock import FileLock
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers(-2**70, 2**70) | st.floats(allow_nan=False, allow_infinity=False)
     | st.text(st.characters(exclude_categories=("Cs",))),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(st.characters(exclude_categories=("Cs",))), inner, max_size=4), max_leaves=20)
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(st.characters(exclude_categories=("Cs",))), inner, max_size=4),
+        max_leaves=20)
 
 
 @given(VALUES)
@@ -32,7 +33,8 @@ def test_json_agrees_with_the_library(value: object) -> None:
     assert fastjson.dumps(value, sort_keys=True) == json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
 
-@pytest.mark.parametrize("text", ["", " ", "{", "[1,]", "nul", "NaN", "Infinity", "-Infinity", '{"a":1} x', "\ufeff{}", "'a'", '"\n"', "[" * 100_000, "1" * 5000,
+@pytest.mark.parametrize("text", ["", " ", "{", "[1,]", "nul", "NaN", "Infinity", "-Infinity", '{"a":1} x', "\ufeff{}", "'a'", '"\n"',
+    "[" * 100_000, "1" * 5000,
                                   b"\xff", '{"a" 1}'])
 def test_what_is_not_json_is_a_value_error(text: str | bytes) -> None:
     with pytest.raises(ValueError):
@@ -58,10 +60,12 @@ def test_json_without_the_accelerators() -> None:
 def test_hot_modules_import_nothing_that_costs() -> None:
     source = str(Path(__file__).resolve().parents[2] / "src")
     code = (f"import sys; sys.path.insert(0, {source!r}); "
-            "from lamina.util import fastjson, ids, times, atomic, lock, digest, identity; from lamina.store import open, db, lease, events, removal, trash;"
+            "from lamina.util import fastjson, ids, times, atomic, lock, digest, identity; "
+            "from lamina.store import open, db, lease, events, removal, trash;"
             "from lamina.containers import store, state; print(*sys.modules)")
     out = subprocess.run([sys.executable, "-I", "-S", "-c", code], capture_output=True, text=True, check=True).stdout.split()
-    costly = {"json", "re", "enum", "typing", "dataclasses", "sqlite3", "datetime", "collections", "functools", "contextlib", "hashlib", "logging",
+    costly = {"json", "re", "enum", "typing", "dataclasses", "sqlite3", "datetime", "collections", "functools", "contextlib", "hashlib",
+        "logging",
               "subprocess", "threading", "pathlib", "tempfile", "shutil", "signal", "socket", "ctypes", "argparse"}
     unwanted = costly & set(out)
     assert not unwanted
@@ -84,8 +88,10 @@ def test_time_texts() -> None:
     assert times.parse_rfc3339("2017-07-14T04:40:00.1234567899+02:00") == 1_500_000_000_123_456_789
 
 
-@pytest.mark.parametrize("text", ["", "2026", "2026-11-21", "2026-11-21T07:29:13", "2026-13-21T07:29:13Z", "2026-02-29T00:00:00Z", "2026-11-21T25:00:00Z",
-                                  "2026-11-21T07:29:13.Z", "2026-11-21T07:29:13+1", "２026-11-21T07:29:13Z", "2026-11-21T07:29:13Zx", "2026-00-10T00:00:00Z"])
+@pytest.mark.parametrize("text", ["", "2026", "2026-11-21", "2026-11-21T07:29:13", "2026-13-21T07:29:13Z", "2026-02-29T00:00:00Z",
+    "2026-11-21T25:00:00Z",
+                                  "2026-11-21T07:29:13.Z", "2026-11-21T07:29:13+1", "２026-11-21T07:29:13Z", "2026-11-21T07:29:13Zx",
+                                      "2026-00-10T00:00:00Z"])
 def test_bad_times(text: str) -> None:
     with pytest.raises(ValueError):
         times.parse_rfc3339(text)
@@ -94,7 +100,8 @@ def test_bad_times(text: str) -> None:
 def test_ids() -> None:
     one = ids.new_id()
     assert ids.is_id(one) and ids.short(one) == one[:12] and ids.short("sha256:" + one) == one[:12]
-    for bad in ("", one[:-1], one + "0", one.upper() if one.upper() != one else "G" * 64, "../" + one[3:], one[:-1] + "\n", one[:-1] + "\u0661"):
+    for bad in ("", one[:-1], one + "0", one.upper() if one.upper() != one else "G" * 64, "../" + one[3:], one[:-1] + "\n",
+        one[:-1] + "\u0661"):
         assert not ids.is_id(bad)
 
 
@@ -113,8 +120,10 @@ def test_names_are_free_and_fit_containers() -> None:
         check_name(one)
 
 
-@pytest.mark.parametrize("text", ["sha256:" + "a" * 63, "sha256:" + "A" * 64, "sha256:" + "a" * 65, "sha512:" + "a" * 128, "a" * 64, "sha256", ":", "",
-                                  "../../x:" + "a" * 64, "sha256:../../../../etc/passwd", "sha256:" + "a" * 63 + "/", "sha256:" + "a" * 63 + "\n",
+@pytest.mark.parametrize("text", ["sha256:" + "a" * 63, "sha256:" + "A" * 64, "sha256:" + "a" * 65, "sha512:" + "a" * 128, "a" * 64,
+    "sha256", ":", "",
+                                  "../../x:" + "a" * 64, "sha256:../../../../etc/passwd", "sha256:" + "a" * 63 + "/",
+                                      "sha256:" + "a" * 63 + "\n",
                                   "sha256:" + "٣" * 64, "md5:" + "a" * 64, "SHA256:" + "a" * 64])
 def test_bad_digests_are_refused(text: str) -> None:
     with pytest.raises(InvalidArgument):

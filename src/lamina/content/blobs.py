@@ -11,16 +11,18 @@ import fcntl
 import os
 from collections.abc import Iterator
 from types import TracebackType
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from lamina.errors import ArchiveError, Conflict, NotFound
 from lamina.store import removal
-from lamina.store.db import Row
 from lamina.store.lease import held
 from lamina.store.open import Store
 from lamina.util.atomic import fsync_dir, write_all
 from lamina.util.digest import PREFIX, VerifyingReader, check_digest, new_sha256
 from lamina.util.ids import is_id, new_id
+
+if TYPE_CHECKING:
+    from lamina.store.db import Row
 
 _COLUMNS = "digest, size, media_type, diff_id, origin, kept"
 

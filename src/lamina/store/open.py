@@ -50,13 +50,14 @@ class Store:
         layout = read_json(paths.layout)
         if layout is not None:
             check_layout(paths, layout)
-        if (layout is None or layout.get("layout") != LAYOUT or "upgrading" in layout or layout.get("engine") != engine
-                or not is_ours(paths.root) or not is_ours(paths.runroot)
-                or read_json(paths.boot) != {"boot_id": boot_id(), "engine": engine} or os.major(os.stat(paths.root).st_dev) == 0):
+        boot = read_json(paths.boot) if is_ours(paths.runroot) else None
+        if (boot is None or boot.get("boot_id") != boot_id() or boot.get("engine") != engine
+                or layout is None or layout["layout"] < LAYOUT or "upgrading" in layout or layout["engine"] != engine
+                    or not is_ours(paths.root)):
             from lamina.store import setup
 
             return cls(paths, engine, network_fs=setup.make_ready(paths, engine))
-        return cls(paths, engine)
+        return cls(paths, engine, network_fs=str(boot.get("network", "")))
 
     def connect(self) -> DB:
         """Another connection, for another thread."""

@@ -56,7 +56,7 @@ def make_ready(paths: Paths, engine: str) -> str:
                 upgrade.upgrade(paths, layout, wal=not network)
         if network:
             _leave_wal(paths)
-        begin_boot(paths, engine)
+        begin_boot(paths, engine, network)
     return network
 
 
@@ -128,15 +128,18 @@ def write_layout(paths: Paths, layout: dict[str, object]) -> None:
     write_file(paths.layout, fastjson.dump_bytes(layout) + b"\n")
 
 
-def begin_boot(paths: Paths, engine: str) -> None:
-    """A runroot of this boot. What another boot left there is swept and believed in nothing: its processes and mounts are gone."""
+def begin_boot(paths: Paths, engine: str, network: str) -> None:
+    """A runroot of this boot, which also remembers what kind of network file system the root is on, if any.
+
+    What another boot left there is swept and believed in nothing: its processes and mounts are gone.
+    """
     own_directory(paths.runroot)
-    wanted = {"boot_id": boot_id(), "engine": engine}
+    wanted = {"boot_id": boot_id(), "engine": engine, **({"network": network} if network else {})}
     with FileLock(paths.run_lock):
         boot = read_json(paths.boot)
         if boot is not None and boot.get("engine") != engine:
             raise StoreError(f"{paths.runroot}: belongs to another engine ({boot.get('engine')}), not to {paths.root} ({engine})")
-        if boot != wanted:
+        if boot is None or boot.get("boot_id") != wanted["boot_id"]:
             sweep_runroot(paths)
         for name in Paths.RUN_DIRS:
             try:

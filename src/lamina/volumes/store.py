@@ -9,16 +9,19 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from lamina.errors import Conflict, InvalidArgument, NotFound
 from lamina.store import removal, trash
-from lamina.store.db import DB, Row
 from lamina.store.open import Store
 from lamina.store.paths import is_volume_name
 from lamina.util import fastjson
 from lamina.util.atomic import fsync_dir
 from lamina.util.ids import new_id
 from lamina.util.times import now_ns
+
+if TYPE_CHECKING:
+    from lamina.store.db import DB, Row
 
 _COLUMNS = "name, created_ns, driver, labels, options, anonymous"
 ANONYMOUS_LABEL = "com.docker.volume.anonymous"  # docker's mark, so that `volume ls` filters and prune agree with it
