@@ -149,7 +149,7 @@ def check_target(path: str) -> str:
 def host_config(body: dict[str, Any]) -> dict[str, Any]:
     """HostConfig with every default filled in, checked; refuses by name what this engine doesn't apply."""
     given = body.get("HostConfig") or {}
-    host = {k: (list(v) if isinstance(v, list) else dict(v) if isinstance(v, dict) else v) for k, v in HOST_KEYS.items()}
+    host: dict[str, Any] = {k: (list(v) if isinstance(v, list) else dict(v) if isinstance(v, dict) else v) for k, v in HOST_KEYS.items()}
     for key, value in given.items():
         if key not in HOST_KEYS:
             if value:

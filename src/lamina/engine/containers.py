@@ -6,8 +6,9 @@ what docker's clients match on.
 """
 from __future__ import annotations
 
+from ..containers.state import MONITOR_LOST
 from ..containers.store import ContainerStore, Record, check_name
-from ..errors import Conflict, InvalidArgument, NotFound
+from ..errors import InvalidArgument, NotFound
 from ..util.ids import new_id, new_name
 from . import config as configs
 from . import mounts
@@ -17,16 +18,20 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from typing import Any
 
+    from ..containers.state import State
     from ..monitor.client import Client
     from .engine import Engine
 
+    Summaries = list[dict[str, Any]]
+
 
 class Containers:
-    __slots__ = ("engine", "records")
+    __slots__ = ("engine", "records", "_started")
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
         self.records = ContainerStore(engine.store)
+        self._started: dict[str, Record] = {}  # rows of `--rm` containers that have ended are hidden, also from who waited for them
 
     # -- create
 
@@ -37,7 +42,7 @@ class Containers:
             raise InvalidArgument("invalid reference format")
         host = configs.host_config(body)
         image = self.engine.image_store.resolve(image_ref)
-        facts = image.config
+        facts = image.document
         if platform:
             check_platform(platform, facts, image_ref)
         settings = configs.merge(body, facts.get("config") or {}, image_ref)
@@ -49,14 +54,15 @@ class Containers:
         if name is not None:
             check_name(name)
         bare = (name or "").removeprefix("/") or new_name(self.records.name_taken)
-        self.engine.layer_store.init_layer(image.chain_id)
+        layers = self.engine.layer_store
+        layers.init_layer(image.chain_id)
         created_volumes: list[str] = []
         if points:
             from . import volumes
 
             created_volumes = volumes.settle(self.engine, points, image.chain_id)
         record = Record(
-            cid, bare, image_id=image.id, image_ref=image_ref, layer_chain=image.chain_id, driver=self.engine.layer_store.driver_of(image.chain_id),
+            cid, bare, image_id=image.id, image_ref=image_ref, layer_chain=image.chain_id, driver=layers.driver.name,
             auto_remove=bool(host["AutoRemove"]), config={"Config": settings, "HostConfig": host, "Mounts": points},
         )  # fmt: skip
         try:
@@ -66,7 +72,7 @@ class Containers:
                 volumes.forget(self.engine, created_volumes)
             raise
         try:
-            self.engine.layer_store.prepare_upper(record.driver, self.engine.store.paths.container(cid), image.chain_id)
+            layers.prepare_container(cid, image.chain_id)
         except BaseException:
             self.records.remove(cid)
             raise
@@ -82,35 +88,47 @@ class Containers:
         """
         from . import start
 
-        return start.start(self, self.records.get(ref), attach)
+        record = self.records.get(ref)
+        self._started[record.id] = record
+        return start.start(self, record, attach)
 
-    def finish(self, record: Record) -> None:
+    def finish(self, cid: str) -> None:
         """After the exit of a container that this process has waited for: what it held is free when this returns.
 
         A `--rm` container is gone for every verb; its monitor deletes the files. Otherwise only the address goes back.
         """
+        record = self._started.pop(cid, None) or self.records.find(cid)
+        if record is None:
+            return  # another command has noticed the end first
         if record.auto_remove:
-            self.delete_row(record)
+            if self.delete_row(record, anonymous_volumes=True):
+                self.engine.reap_at_close = False  # its monitor is at it, and whoever waits for the exit code shall not
             return
         from ..network import ipam
 
         with self.engine.store.db.write(durable=False) as db:
             ipam.release(db, record.id)
 
-    def delete_row(self, record: Record) -> bool:
-        """Row, name, address and references, in one transaction; with a `--rm` container its anonymous volumes too."""
-        gone = self.records.delete(record.id)
+    def delete_row(self, record: Record, *, anonymous_volumes: bool) -> bool:
+        """Row, name, address and references, in one transaction; the files are left to the removal journal."""
+        gone = self.records.delete(record.id, anonymous_volumes=anonymous_volumes)
         if gone:
             self.event("destroy", record)
-            self.drop_anonymous(record)
         return gone
 
-    def drop_anonymous(self, record: Record) -> None:
-        names = [p["Name"] for p in record.config.get("Mounts", []) if p["Type"] == "volume" and p.get("Anonymous")]
-        if names:
-            from . import volumes
+    def state(self, record: Record) -> State:
+        """What it is; one whose monitor was lost is cleaned up after when the engine closes."""
+        state = self.records.state(record.id)
+        self.note_lost(record, state)
+        return state
 
-            volumes.forget(self.engine, names)
+    def note_lost(self, record: Record, state: State) -> None:
+        if state.error == MONITOR_LOST:
+            self.engine.lost.append(record.id)
+
+    def unfinished(self) -> bool:
+        """Whether the removal journal, or an ended `--rm` container, waits for somebody."""
+        return self.engine.store.db.one("SELECT 1 FROM removals UNION ALL SELECT 1 FROM containers WHERE auto_remove=1 OR removing=1 LIMIT 1") is not None
 
     # -- looking
 
@@ -126,6 +144,8 @@ class Containers:
 
             pairs = related(self, pairs, filters)
         everything = all or limit > 0 or "status" in filters or "exited" in filters
+        for record, state in pairs:
+            self.note_lost(record, state)
         addresses = dict_of_addresses(self.engine)
         rows: list[dict[str, Any]] = []
         for record, state in pairs:
@@ -162,13 +182,13 @@ class Containers:
 
         return looking.inspect(self, self.records.get(ref), size)
 
-    def diff(self, ref: str) -> list[dict[str, Any]]:
+    def diff(self, ref: str) -> Summaries:
         """`GET /containers/{id}/changes`: [{"Path","Kind"}], Kind 0 modified, 1 added, 2 deleted."""
         from . import looking
 
         return looking.diff(self, self.records.get(ref))
 
-    def export(self, ref: str, write: Callable[[bytes], object]) -> None:
+    def export(self, ref: str, write: Callable[[memoryview], object]) -> None:
         """The union view as a flat tar, handed to `write` in pieces."""
         from . import looking
 

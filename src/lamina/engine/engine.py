@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 class Engine:
     """root: data root, made when missing; runroot: run-time state (a tmpfs is best). Both are kept as real paths."""
 
-    __slots__ = ("store", "_layer_store", "_image_store", "_containers", "_images", "_layers", "_system")
+    __slots__ = ("store", "_layer_store", "_image_store", "_containers", "_images", "_layers", "_system", "reap_at_close", "lost")
 
     def __init__(self, root: str, runroot: str) -> None:
         self.store = Store.open(root, runroot)
@@ -33,6 +33,8 @@ class Engine:
         self._images: Images | None = None
         self._layers: Layers | None = None
         self._system: System | None = None
+        self.reap_at_close = True
+        self.lost: list[str] = []  # containers seen whose monitor was killed
 
     # -- the parts, made when first asked for: `ps` needs no layers, `images` no containers
 
@@ -87,7 +89,12 @@ class Engine:
         return self._system
 
     def close(self) -> None:
-        self.store.close()
+        """Finishes what earlier commands or killed monitors left (two short reads where there is nothing), and closes the store."""
+        try:
+            if self.lost or self.reap_at_close and self._containers is not None and self._containers.unfinished():
+                self.system.reap()
+        finally:
+            self.store.close(lazy=True)
 
     def __enter__(self) -> Engine:
         return self

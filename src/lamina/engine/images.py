@@ -2,16 +2,15 @@
 """The verbs of images: each finds what it needs and hands it to `lamina.images`."""
 from __future__ import annotations
 
-import os
-
-from ..errors import Conflict, InvalidArgument, NotFound
-from ..linux import mount
-
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
     from .engine import Engine
+
+    Rows = list[dict[str, Any]]
+    Steps = list[dict[str, str]]
+    Strings = list[str]
 
 
 class Images:
@@ -26,10 +25,8 @@ class Images:
         """A flat tar (plain, gzip, zstd, xz, bzip2) becomes an image of one layer; its id. source: as typed, for the history's text."""
         from ..images.import_ import import_image
 
-        image_id = import_image(self.engine.image_store, stream, repository=repository, changes=changes or [], message=message,
-                                platform=platform, source=source)  # fmt: skip
-        self.event("import", image_id)
-        return image_id
+        return import_image(self.engine.image_store, stream, repository=repository or "", changes=changes or [], message=message,
+                            platform_=platform, source=source)  # fmt: skip
 
     def commit(
         self, container: str, repository: str | None = None, *, author: str = "", message: str = "", changes: list[str] | None = None, pause: bool = True,
@@ -45,8 +42,8 @@ class Images:
             if client is not None:
                 client.pause()
             try:
-                image_id = commit_image(self.engine.image_store, record, self.engine.store.paths.container(record.id) + "/rw", repository=repository,
-                                        author=author, message=message, changes=changes or [])  # fmt: skip
+                image_id = commit_image(self.engine.image_store, record, repository=repository or "", author=author, message=message,
+                                        changes=changes or [])  # fmt: skip
             finally:
                 if client is not None:
                     client.unpause()
@@ -67,28 +64,23 @@ class Images:
 
         return inspect_image(self.engine.image_store, ref)
 
-    def history(self, ref: str) -> list[dict[str, Any]]:
+    def history(self, ref: str) -> Rows:
         from ..images.history import history
 
         return history(self.engine.image_store, ref)
 
     def tag(self, source: str, target: str) -> None:
-        from ..images.tags import tag
+        from ..images.tagging import tag
 
         tag(self.engine.image_store, source, target)
-        self.event("tag", self.engine.image_store.resolve(source).id)
 
-    def remove(self, ref: str, *, force: bool = False, no_prune: bool = False) -> list[dict[str, str]]:
+    def remove(self, ref: str, *, force: bool = False, no_prune: bool = False) -> Steps:
         """[{"Untagged": name} | {"Deleted": id}] in docker's order."""
         from ..images.remove import remove_image
 
-        done = remove_image(self.engine.image_store, ref, force=force, no_prune=no_prune)
-        for entry in done:
-            for what, name in entry.items():
-                self.event("untag" if what == "Untagged" else "delete", name)
-        return done
+        return remove_image(self.engine.image_store, ref, force=force, no_prune=no_prune)
 
-    def prune(self, filters: dict[str, list[str]] | None = None) -> dict[str, Any]:
+    def prune(self, filters: dict[str, Strings] | None = None) -> dict[str, Any]:
         """{"ImagesDeleted","SpaceReclaimed"}; filters: dangling, until, label."""
         from ..images.prune import prune_images
 
@@ -98,47 +90,18 @@ class Images:
 
     def mount(self, ref: str) -> str:
         """Mounts the image's union read-only; the path. The same path again if it is mounted already."""
-        image = self.engine.image_store.resolve(ref)
-        target = self.engine.store.paths.image_mount(image.id.removeprefix("sha256:")[:12])
-        if os.path.ismount(target):
-            return target
-        os.makedirs(target, 0o700, exist_ok=True)
-        fd = self.engine.layer_store.open_view(image.chain_id)
-        try:
-            mount.attach(fd, target)
-        except BaseException:
-            os.rmdir(target)
-            raise
-        finally:
-            os.close(fd)
-        return target
+        from ..images.mount import mount_image
+
+        return mount_image(self.engine.image_store, ref)
 
     def umount(self, ref: str) -> str:
-        """Takes it off again; the image's id. Conflict if somebody stands in it, NotFound if it isn't mounted."""
-        image = self.engine.image_store.resolve(ref)
-        target = self.engine.store.paths.image_mount(image.id.removeprefix("sha256:")[:12])
-        if not os.path.ismount(target):
-            raise NotFound(f"image {ref} is not mounted")
-        try:
-            mount.umount(target, mount.UMOUNT_NOFOLLOW)
-        except OSError as e:
-            raise Conflict(f"image {ref} is in use at {target}: {e.strerror}") from None
-        os.rmdir(target)
-        return image.id
+        """Takes it off again; the image's id. NotFound if it isn't mounted."""
+        from ..images.mount import umount_image
 
-    def mounted(self) -> list[dict[str, str]]:
+        return umount_image(self.engine.image_store, ref)
+
+    def mounted(self) -> Steps:
         """[{"Id","Path"}] of what `mount` has mounted."""
-        base = self.engine.store.paths.runroot + "/images"
-        rows = []
-        for name in sorted(os.listdir(base)):
-            if os.path.ismount(f"{base}/{name}"):
-                try:
-                    rows.append({"Id": self.engine.image_store.resolve(name).id, "Path": f"{base}/{name}"})
-                except (NotFound, InvalidArgument):
-                    rows.append({"Id": name, "Path": f"{base}/{name}"})
-        return rows
+        from ..images.mount import mounted_images
 
-    def event(self, action: str, image_id: str) -> None:
-        from ..store import events
-
-        events.append(self.engine.store.paths.events, "image", action, image_id, {"name": image_id})
+        return [{"Id": image, "Path": path} for image, path in mounted_images(self.engine.image_store).items()]

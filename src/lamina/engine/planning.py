@@ -12,6 +12,7 @@ import os
 from ..errors import NotSupported
 from ..linux import caps
 from ..runtime import defaults
+from ..runtime.cgroups import detect
 from .config import merge_env
 from .mounts import oci
 
@@ -56,10 +57,9 @@ def resources(host: dict[str, Any]) -> dict[str, Any]:
     memory: dict[str, Any] = {}
     if host["Memory"]:
         memory["limit"] = host["Memory"]
-        # docker: unset means twice the memory; whether swap can be limited here is the cgroup's to say
-        memory["swap"] = host["MemorySwap"] or 2 * host["Memory"]
-        if not host["MemorySwap"]:
-            found["swapIsDefault"] = True
+        # docker: unset means twice the memory, where the kernel counts swap; asked for and not countable is the cgroup's error
+        if host["MemorySwap"] or counts_swap():
+            memory["swap"] = host["MemorySwap"] or 2 * host["Memory"]
     if host["MemoryReservation"]:
         memory["reservation"] = host["MemoryReservation"]
     if memory:
@@ -76,6 +76,14 @@ def resources(host: dict[str, Any]) -> dict[str, Any]:
     if host["PidsLimit"]:
         found["pids"] = {"limit": host["PidsLimit"]}
     return found
+
+
+def counts_swap() -> bool:
+    """Whether memory groups count swap: always on v2 (kernel >= 5.8), on v1 when the file is there."""
+    for hierarchy in detect().hierarchies:
+        if "memory" in hierarchy.controllers:
+            return hierarchy.version == 2 or any(os.path.exists(base + "/memory.memsw.limit_in_bytes") for base in hierarchy.bases())
+    return False
 
 
 def process(config: dict[str, Any], host: dict[str, Any], hostname: str) -> dict[str, Any]:
@@ -136,11 +144,11 @@ def spec(record: Record, store: Store) -> dict[str, Any]:
 
 
 def masked(host: dict[str, Any]) -> list[str]:
-    return [] if host["Privileged"] else list(defaults.MASKED_PATHS)
+    return [] if host["Privileged"] else defaults.masked_paths()
 
 
 def readonly(host: dict[str, Any]) -> list[str]:
-    return [] if host["Privileged"] else list(defaults.READONLY_PATHS)
+    return [] if host["Privileged"] else defaults.readonly_paths()
 
 
 def plan(record: Record, store: Store, *, oci_spec: dict[str, Any], mount: dict[str, Any], network: dict[str, Any], seccomp: str | None) -> dict[str, Any]:

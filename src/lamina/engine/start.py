@@ -30,8 +30,7 @@ def start(containers: Containers, record: Record, attach: dict[str, bool] | None
     engine = containers.engine
     store = engine.store
     bundle = store.paths.container(record.id)
-    lock = FileLock(bundle + "/lock")
-    with lock:
+    with FileLock(bundle + "/lock"):
         if containers.records.state(record.id).live:
             return None
         client: Client | None = None
@@ -46,9 +45,7 @@ def start(containers: Containers, record: Record, attach: dict[str, bool] | None
         except BaseException:
             if client is not None:
                 client.close()
-            if network["mode"] == "bridge" and not record.auto_remove:
-                with store.db.write(durable=False) as db:
-                    ipam.release(db, record.id)
+            containers.finish(record.id)
             raise
     client.warnings = warnings
     return client
@@ -77,7 +74,7 @@ def connect(containers: Containers, record: Record) -> tuple[dict[str, Any], lis
     from ..network import bridge
 
     store = containers.engine.store
-    network = bridge.ensure(store)
+    network = bridge.ensure(store.names, store.db, store.paths.runroot + "/network.known")
     with store.db.write(durable=False) as db:
         ipv4, mac = ipam.allocate(db, network, record.id)
     return model.netplan(network, ipv4, mac), list(network.warnings)
@@ -105,7 +102,7 @@ def write_bundle(containers: Containers, record: Record, network: dict[str, Any]
         put(paths.container_file(record.id, name), text.encode("utf-8", "surrogateescape"), 0o644)
     oci_spec = planning.spec(record, store)
     put(paths.container_config(record.id), fastjson.dump_bytes(oci_spec), 0o600)
-    mount = engine.layer_store.container_mount(record.driver, paths.container(record.id), record.layer_chain, volatile=record.auto_remove)
+    mount = engine.layer_store.container_mount(record.id, record.layer_chain, record.driver).plan(volatile=record.auto_remove)
     plan = planning.plan(record, store, oci_spec=oci_spec, mount=mount, network=network, seccomp=seccomp_file(engine.store.paths.runroot, host, oci_spec))
     os.makedirs(paths.execs(record.id), 0o700, exist_ok=True)
     os.makedirs(paths.rootfs(record.id), 0o700, exist_ok=True)
@@ -123,4 +120,6 @@ def seccomp_file(runroot: str, host: dict[str, Any], oci_spec: dict[str, Any]) -
         return None
     from ..runtime import profile
 
-    return profile.default_file(frozenset(oci_spec["process"]["capabilities"]["bounding"]), runroot + "/cache")
+    granted, cache = oci_spec["process"]["capabilities"]["bounding"], runroot + "/cache"
+    profile.default_bpf(granted, cache)
+    return profile.default_path(granted, cache)

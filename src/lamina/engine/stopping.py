@@ -9,11 +9,10 @@ from __future__ import annotations
 import errno
 import os
 import select
-import time
 
 from ..containers.store import Record, no_such
 from ..errors import Conflict, LaminaError
-from ..linux import mount, ns, signals
+from ..linux import ns, signals
 from ..linux.signals import SIGKILL
 from ..monitor.client import Client, connect
 
@@ -66,7 +65,7 @@ def stop(containers: Containers, record: Record, timeout: int | None, signal: st
 def settle(containers: Containers, record: Record, client: Client) -> None:
     """The container has ended: what it held is free when this returns."""
     try:
-        containers.finish(record)
+        containers.finish(record.id)
     finally:
         client.close()
 
@@ -135,12 +134,10 @@ def remove(containers: Containers, record: Record, *, force: bool, volumes: bool
                 + ("unpause and then " if state.status == "paused" else "") + "stop the container before removing or force remove"
             )
         end_now(containers, record)
-    if not containers.records.delete(record.id):
+    state = containers.records.state(record.id)
+    if not containers.delete_row(record, anonymous_volumes=volumes or record.auto_remove):
         raise no_such(record.id)
-    containers.event("destroy", record)
-    if volumes or record.auto_remove:
-        containers.drop_anonymous(record)
-    discard(containers, record.id, containers.records.state(record.id))
+    discard(containers, record.id, state)
 
 
 def end_now(containers: Containers, record: Record) -> None:
@@ -157,7 +154,6 @@ def end_now(containers: Containers, record: Record) -> None:
 def discard(containers: Containers, cid: str, state: State) -> None:
     """The files of a removed container, after its monitor has gone (it unmounts, and removes the cgroup)."""
     wait_for_monitor(state)
-    unmount_leftover(containers, cid)
     remove_cgroup(containers, cid)
     containers.records.discard(cid)
 
@@ -180,23 +176,10 @@ def wait_for_monitor(state: State) -> None:
         os.close(fd)
 
 
-def unmount_leftover(containers: Containers, cid: str) -> None:
-    """The union of a container whose monitor was killed is still mounted."""
-    rootfs = containers.engine.store.paths.rootfs(cid)
-    for _ in range(16):  # a mount over a mount, were there ever one
-        if not os.path.ismount(rootfs):
-            return
-        mount.umount(rootfs, mount.MNT_DETACH | mount.UMOUNT_NOFOLLOW)
-
-
 def remove_cgroup(containers: Containers, cid: str) -> None:
     from ..runtime.cgroups import Cgroup
 
-    path = f"{containers.engine.store.names.cgroup}/{cid}"
-    group = Cgroup.open(path)
-    if group is not None:
+    group = Cgroup.open(f"{containers.engine.store.names.cgroup}/{cid}")
+    if group.paths:
         group.kill()
-        end = time.monotonic() + 5
-        while group.procs() and time.monotonic() < end:
-            time.sleep(0.005)
         group.remove()

@@ -6,7 +6,11 @@ import os
 import shutil
 
 from ..errors import LaminaError
+from ..containers import state as states
 from ..linux import mount
+from ..monitor import cleanup
+from ..monitor.main import lock
+from ..store import removal
 from . import stopping
 
 TYPE_CHECKING = False
@@ -25,33 +29,45 @@ class System:
 
     def reap(self) -> None:
         """Finishes what an earlier command or a killed monitor left: ended `--rm` containers, removals, mounts, cgroups, addresses."""
-        containers = self.engine.containers
+        containers, store = self.engine.containers, self.engine.store
         for record in containers.records.over():
-            state = containers.records.state(record.id)
-            if containers.delete_row(record):
-                stopping.discard(containers, record.id, state)
-        for cid in containers.records.pending():
+            stopping.remove_cgroup(containers, record.id)
+        for kind, key in removal.pending(store.db):
+            if kind == removal.CONTAINER:
+                stopping.remove_cgroup(containers, key)
+        containers.records.reap()
+        for cid in self.engine.lost:
+            self.clean_after_lost_monitor(cid)
+        self.engine.lost.clear()
+        store.db.tidy()
+
+    def clean_after_lost_monitor(self, cid: str) -> None:
+        """Unmounts, empties the cgroup, frees the address, and writes down what every reader concluded; once, under the monitor's lock."""
+        containers, paths = self.engine.containers, self.engine.store.paths
+        try:
+            fd = lock(paths.run_container(cid), timeout=0)
+        except (LaminaError, FileNotFoundError):
+            return  # it has been started again, or removed
+        try:
             state = containers.records.state(cid)
-            try:
-                stopping.discard(containers, cid, state)
-            except LaminaError:
-                pass  # something is mounted in there, or a monitor still works: a later command tries again
-        for record, state in containers.records.list_with_state():
-            if not state.live:
-                stopping.unmount_leftover(containers, record.id)
-                if state.ended and self.engine.store.db.one("SELECT 1 FROM endpoints WHERE container_id=?", (record.id,)):
-                    containers.finish(record)
+            if state.error == states.MONITOR_LOST:
+                cleanup.remove_mount(paths.rootfs(cid))
+                stopping.remove_cgroup(containers, cid)
+                states.save(paths.container_state(cid), state)
+        finally:
+            os.close(fd)
+        containers.finish(cid)
 
     def check(self, *, full: bool = False, repair: bool = False) -> list[Problem]:
         """What is wrong with the store, if anything; `full` reads every byte, `repair` mends what can be mended."""
         from ..store import check
 
+        for record, state in self.engine.containers.records.list_with_state():
+            self.engine.containers.note_lost(record, state)
         self.reap()
-        problems = check.check(self.engine.store, full=full)
-        if repair and problems:
-            check.repair(self.engine.store, problems)
-            problems = check.check(self.engine.store, full=full)
-        return problems
+        if repair:
+            return check.repair(self.engine.store)[1]
+        return check.check(self.engine.store, full=full)
 
     def info(self) -> dict[str, Any]:
         """`GET /info`, as far as this engine has something to say."""
@@ -65,7 +81,7 @@ class System:
             "Containers": len(pairs),
             **{f"Containers{name}": count for name, count in counts.items()},
             "Images": store.db.value("SELECT count(*) FROM images"),
-            "Driver": self.engine.layer_store.driver_of(""),
+            "Driver": self.engine.layer_store.driver.name,
             "LaminaRootDir": store.paths.root,
             "LaminaRunRoot": store.paths.runroot,
             "DockerRootDir": store.paths.root,
@@ -80,9 +96,11 @@ class System:
 
     def foreign_rules(self) -> list[str]:
         """The firewall rules that this engine has put outside its own table (design: shown by `info`)."""
-        from ..network import teardown
+        from ..linux.nfnetlink import Nftables
+        from ..network import foreign
 
-        return teardown.foreign_rules(self.engine.store.names)
+        with Nftables() as firewall:
+            return foreign.listing(firewall)
 
     def reset(self) -> None:
         """Removes everything of this engine: containers, images, volumes, bridge, firewall table, cgroups, mounts, both roots."""
@@ -120,5 +138,5 @@ class System:
 def refuse_foreign_mounts(root: str) -> None:
     """Nothing is deleted while something is mounted below: it may be a bind of the user's own files (attack 66)."""
     for entry in mount.mountinfo():
-        if entry.mount_point.startswith(root + "/"):
-            raise LaminaError(f"{entry.mount_point} is mounted below {root}; nothing was removed there", hint=f"umount {entry.mount_point}")
+        if entry.target.startswith(root + "/"):
+            raise LaminaError(f"{entry.target} is mounted below {root}; nothing was removed there", hint=f"umount {entry.target}")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 
 from ..errors import LaminaError
-from ..util.ids import new_id
 from .mounts import ensure_bind_source
 
 TYPE_CHECKING = False
@@ -29,15 +28,11 @@ def settle(engine: Engine, points: list[dict[str, Any]], chain_id: str) -> list[
             if point["Type"] == "bind":
                 ensure_bind_source(point["Source"])
                 continue
-            anonymous = not point["Name"]
-            name = point["Name"] = point["Name"] or new_id()
-            if anonymous:
-                point["Anonymous"] = True
-            if volumes.find(name) is None:
-                volumes.create(name, anonymous=anonymous)
-                made.append(name)
-            point["Driver"] = "local"
-            point["Source"] = engine.store.paths.volume_data(name)
+            known = volumes.find(point["Name"]) if point["Name"] else None
+            volume = known or volumes.create(point["Name"] or None)
+            if known is None:
+                made.append(volume.name)
+            point.update(Name=volume.name, Driver="local", Source=engine.store.paths.volume_data(volume.name))
             if "nocopy" not in point["Mode"].split(",") and not os.listdir(point["Source"]):
                 fill(engine, chain_id, point["Destination"], point["Source"])
     except BaseException:
@@ -53,7 +48,7 @@ def fill(engine: Engine, chain_id: str, inside: str, target: str) -> None:
     from ..layers.tar import extract, pack
     from ..linux import fs
 
-    root = engine.layer_store.open_view(chain_id)
+    root = engine.layer_store.view(chain_id).open()
     try:
         try:
             source = fs.open_beneath(root, inside, os.O_RDONLY | os.O_DIRECTORY)

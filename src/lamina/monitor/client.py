@@ -36,6 +36,7 @@ class Client:
         self.error: errors.LaminaError | None = None
         self.exit_code: int | None = None
         self.gone = False
+        self.warnings: list[str] = []  # for the user, from whoever made the plan
         self.window = protocol.WINDOW
         self._parser = protocol.Parser()
         self._output: list[tuple[str, bytes]] = []

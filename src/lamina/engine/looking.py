@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: Apache-2.0
+"""inspect, diff, export and logs: verbs that look into a container and change nothing."""
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from ..containers.store import Record
+from ..errors import NotSupported
+from ..network import bridge
+from . import inspection, planning
+
+if TYPE_CHECKING:
+    from .containers import Containers
+
+KINDS = {"C": 0, "A": 1, "D": 2}  # the API's numbers
+
+
+def inspect(containers: Containers, record: Record, size: bool) -> dict[str, Any]:
+    engine = containers.engine
+    paths = engine.store.paths
+    state = containers.state(record)
+    host = record.config["HostConfig"]
+    mount = engine.layer_store.container_mount(record.id, record.layer_chain, record.driver)
+    if mount.type == "overlay":
+        graph: dict[str, Any] = {
+            "LowerDir": ":".join(mount.values("lowerdir+")), "MergedDir": paths.rootfs(record.id), "UpperDir": mount.values("upperdir")[0],
+            "WorkDir": mount.values("workdir")[0],
+        }  # fmt: skip
+    else:
+        graph = {"MergedDir": paths.rootfs(record.id), "SourceDir": mount.source}
+    endpoint = endpoint_of(containers, record) if state.live else None
+    execs = [name[:-5] for name in listdir(paths.execs(record.id)) if name.endswith(".json")] if state.live else []
+    sizes = None
+    if size:
+        from .sizes import container_sizes
+
+        sizes = container_sizes(engine, record)
+    return inspection.container(record, state, paths, graph=graph, endpoint=endpoint, execs=execs, sizes=sizes,
+                                masked=planning.masked(host), readonly=planning.readonly(host))  # fmt: skip
+
+
+def endpoint_of(containers: Containers, record: Record) -> dict[str, Any] | None:
+    store = containers.engine.store
+    row = store.db.one("SELECT ipv4, mac FROM endpoints WHERE container_id=?", (record.id,))
+    network = bridge.load(store.db, store.names)
+    if row is None or network is None:
+        return None
+    return {"ipv4": row[0], "mac": row[1], "prefix": network.prefix, "gateway": network.gateway, "network_id": network.id, "endpoint_id": record.id}
+
+
+def listdir(path: str) -> list[str]:
+    try:
+        return sorted(os.listdir(path))
+    except FileNotFoundError:
+        return []
+
+
+def diff(containers: Containers, record: Record) -> list[dict[str, Any]]:
+    changes = containers.engine.layer_store.container_changes(record.id, record.layer_chain, record.driver)
+    return [{"Path": path.decode("utf-8", "surrogateescape"), "Kind": KINDS[kind]} for kind, path in changes]
+
+
+def export(containers: Containers, record: Record, write: Callable[[memoryview], object]) -> None:
+    """A stopped container's union is mounted for nobody else to see; a running one's is its own root, without what is mounted in it."""
+    from ..layers.tar import pack
+
+    root = open_root(containers, record)
+    try:
+        pack.pack_tree(root, write)
+    finally:
+        os.close(root)
+
+
+def open_root(containers: Containers, record: Record) -> int:
+    """An fd of the container's union. Overlay doesn't allow a second mount of an upper directory that is in use, so a running
+    container's is taken from where its monitor has mounted it, in whatever mount namespace that was."""
+    state = containers.records.state(record.id)
+    paths = containers.engine.store.paths
+    if state.live:
+        from ..linux import ns
+
+        pidfd = ns.open_process(state.monitor_pid, state.monitor_start_time)
+        try:
+            fd = os.open(f"/proc/{state.monitor_pid}/root{paths.rootfs(record.id)}", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            ns.pidfd_send_signal(pidfd, 0)  # still that monitor, so that was its root
+        finally:
+            os.close(pidfd)
+        return fd
+    return containers.engine.layer_store.container_mount(record.id, record.layer_chain, record.driver).open()
+
+
+def logs(
+    containers: Containers, record: Record, *, follow: bool = False, stdout: bool = True, stderr: bool = True, since: int | None = None,
+    until: int | None = None, timestamps: bool = False, tail: int = -1,
+) -> Iterator[tuple[str, bytes]]:  # fmt: skip
+    """(stream, bytes) in order, a record each; timestamps puts RFC 3339 and a blank before each. since, until: nanoseconds; tail < 0: all.
+
+    NotSupported for the log driver none.
+    """
+    from ..monitor.logread import read_logs
+    from ..util.times import rfc3339nano
+
+    if record.config["HostConfig"]["LogConfig"]["Type"] != "json-file":
+        raise NotSupported("configured logging driver does not support reading")
+    path = containers.engine.store.paths.container_log(record.id)
+    entries = read_logs(path, tail=None if tail < 0 else tail, since=since, until=until, follow=follow, stdout=stdout, stderr=stderr,
+                        ended=lambda: not containers.records.state(record.id).live)  # fmt: skip
+    for entry in entries:
+        yield entry.stream, (rfc3339nano(entry.time).encode() + b" " if timestamps else b"") + entry.data
