@@ -17,7 +17,7 @@ from lamina import errors
 from lamina.containers import state as states
 from lamina.linux import fs, ns
 from lamina.monitor import cleanup, loop, place, protocol
-from lamina.monitor.main import fill_user, read_seccomp
+from lamina.monitor.main import fill_process, read_seccomp
 from lamina.monitor.stdio import Stdio
 from lamina.runtime import exec as joining
 from lamina.runtime.cgroups import Cgroup
@@ -130,25 +130,22 @@ class Exec(loop.Session):
         root = os.open(f"/proc/{plan['init_pid']}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             ns.pidfd_send_signal(init, 0)  # still that process, so that was its root
-            owner = fill_user(root, process, plan.get("user"), plan.get("group_add") or ())
+            fill_process(root, process, plan)
             process["cwd"] = plan.get("workdir") or process.get("cwd") or "/"
             self.check_cwd(root, process["cwd"])
         finally:
             os.close(root)
-        self.stdio = stdio = Stdio(tty=bool(plan.get("tty")), stdin=bool(plan.get("open_stdin")), owner=owner)
+        self.stdio = stdio = Stdio(tty=bool(plan.get("tty")), stdin=bool(plan.get("open_stdin")))
         paths = Cgroup.open(plan["cgroup"], layout=place.layout()).paths if plan.get("cgroup") else {}
         joined = joining.exec_process(plan["init_pid"], process, spec=plan["spec"], cgroup_paths=paths, stdio=stdio.child_fds(),
-                                      terminal=stdio.tty, seccomp=read_seccomp(plan))
-        self.pid, self.pidfd = joined.pid, joined.pidfd
+                                      terminal=stdio.tty, seccomp=read_seccomp(plan), init_start_time=plan["init_start_time"])
         stdio.release_child_fds()
         joined.wait_ready()
         if stdio.tty:
-            stdio.use_master(joined.master_fd)
-            size = plan.get("console_size")
-            if size:
-                stdio.resize(*size)
+            master, joined.master_fd = joined.master_fd, -1
+            stdio.use_master(master)
         joined.start()
-        self.state.start_time = joined.start_time
+        self.pid, self.pidfd, self.state.start_time = joined.pid, joined.pidfd, joined.start_time
 
     def check_cwd(self, root: int, cwd: str) -> None:
         try:
@@ -172,14 +169,6 @@ class Exec(loop.Session):
 
     def fail(self, error: BaseException) -> None:
         """It could not be started: undoes what was done, and says why."""
-        if self.pid:
-            ns.pidfd_send_signal(self.pidfd, 9)
-            try:
-                os.waitpid(self.pid, 0)
-            except ChildProcessError:
-                pass
-            os.close(self.pidfd)
-            self.pid, self.pidfd = 0, -1
         if self.stdio is not None:
             self.stdio.close()
             self.stdio = None

@@ -85,9 +85,10 @@ class Session:
         """
         while not self._turn(None):
             pass
-        _, status = os.waitpid(self.pid, 0)
+        done = os.waitid(os.P_PIDFD, self.pidfd, os.WEXITED)
+        assert done is not None
+        code = done.si_status if done.si_code == os.CLD_EXITED else 128 + done.si_status
         self._take_rest()
-        code = os.waitstatus_to_exitcode(status)
         os.close(self.pidfd)
         self.pidfd = -1
         assert self.stdio is not None
@@ -95,7 +96,7 @@ class Session:
         self.stdio = None
         if self.log is not None:
             self.log.close()
-        return code if code >= 0 else 128 - code
+        return code
 
     def linger(self) -> None:
         """Serves on until every client has got all that it was to get, or is gone."""

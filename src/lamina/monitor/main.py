@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from typing import Any
 
+    from lamina.runtime.handshake import Init
+
 LOCK_WAIT = 15.0
 
 
@@ -79,6 +81,7 @@ class Container(loop.Session):
         self.plan = plan
         self.undo: list[tuple[str, Callable[[], None]]] = []
         self.cgroup: Cgroup | None = None
+        self.init: Init | None = None
         self.state = states.State(boot_id=ns.boot_id(), monitor_pid=os.getpid(), monitor_start_time=ns.start_time())
         self.lock_fd = -1
 
@@ -97,15 +100,15 @@ class Container(loop.Session):
         self.mount_root()
         root = os.open(plan["rootfs"], os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            uid, gid = self.prepare_process(root, process)
-            resources = (spec.get("linux") or {}).get("resources") or {}
-            if plan.get("cgroup"):
-                self.cgroup = Cgroup.create(plan["cgroup"], resources, layout=place.layout())
-                self.undo.append(("cgroup", self.remove_cgroup))
-            self.open_stdio((uid, gid))
-            self.launch_init(spec, root)
+            self.prepare_process(root, process)
         finally:
             os.close(root)
+        resources = (spec.get("linux") or {}).get("resources") or {}
+        if plan.get("cgroup"):
+            self.cgroup = Cgroup.create(plan["cgroup"], resources, layout=place.layout())
+            self.undo.append(("cgroup", self.cgroup.remove))
+        self.open_stdio()
+        self.launch_init(spec)
         self.tell_started()
 
     def mount_root(self) -> None:
@@ -113,6 +116,7 @@ class Container(loop.Session):
         how = plan["mount"]
         os.makedirs(target, 0o700, exist_ok=True)
         cleanup.unmount_all(target)  # what a killed monitor left; nobody else can be using it, we hold the lock
+        self.undo.append(("root", lambda: cleanup.remove_mount(target)))
         if how["type"] == "overlay":
             fd = mount.overlay(how["lowers"], how.get("upper"), how.get("work"), volatile=bool(how.get("volatile")))
         elif how["type"] == "bind":
@@ -124,12 +128,11 @@ class Container(loop.Session):
             mount.attach(fd, target)
         finally:
             os.close(fd)
-        self.undo.append(("root", lambda: cleanup.remove_mount(target)))
 
-    def prepare_process(self, root: int, process: dict[str, Any]) -> tuple[int, int]:
-        """Fills in what only the root can tell: user, groups, HOME; and makes the working directory. Returns uid and gid."""
+    def prepare_process(self, root: int, process: dict[str, Any]) -> None:
+        """Fills in what only the root can tell: user, groups, HOME; and makes the working directory."""
         plan = self.plan
-        uid, gid = fill_user(root, process, plan.get("user"), plan.get("group_add") or ())
+        fill_process(root, process, plan)
         workdir = plan.get("workdir") or process.get("cwd") or "/"
         if workdir != "/":
             try:
@@ -139,42 +142,39 @@ class Container(loop.Session):
             except OSError as e:
                 raise errors.StartError(f"can't make the working directory {workdir}: {e.strerror}")
         process["cwd"] = workdir
-        return uid, gid
 
-    def open_stdio(self, owner: tuple[int, int]) -> None:
+    def open_stdio(self) -> None:
         plan, log = self.plan, self.plan.get("log")
         if log:
             self.log = LogWriter(log["path"], log.get("max_size", MAX_SIZE), log.get("max_file", MAX_FILE))
         self.stdin_once = bool(plan.get("stdin_once"))
-        self.stdio = Stdio(tty=bool(plan.get("tty")), stdin=bool(plan.get("open_stdin")), owner=owner)
+        self.stdio = Stdio(tty=bool(plan.get("tty")), stdin=bool(plan.get("open_stdin")))
         self.undo.append(("stdio", self.close_stdio))
 
-    def launch_init(self, spec: dict[str, Any], root: int) -> None:
+    def launch_init(self, spec: dict[str, Any]) -> None:
         plan, stdio = self.plan, self.stdio
         assert stdio is not None
-        init = create.create(spec, rootfs=plan["rootfs"], container_id=plan["id"], stdio=stdio.child_fds(), terminal=stdio.tty,
-                             cgroup=self.cgroup, seccomp=read_seccomp(plan))
-        self.pid, self.pidfd = init.pid, init.pidfd
+        init = self.init = create.create(spec, rootfs=plan["rootfs"], container_id=plan["id"], stdio=stdio.child_fds(),
+                                         terminal=stdio.tty, cgroup=self.cgroup, seccomp=read_seccomp(plan))
         self.undo.append(("init", self.kill_init))
         stdio.release_child_fds()
         network = plan.get("network") or {}
-        if network.get("mode") not in (None, "none", "host", "container"):
+        if network.get("mode") == "bridge":
             from lamina.network import plug
 
-            self.undo.append(("network", lambda: plug.unplug(network)))
-            plug.plug(network, init.pid)
+            name = plug.plug(network, init.pid)
+            self.undo.insert(0, ("network", lambda: plug.unplug(network, name)))  # last of all: by then the namespace's death has done it
         init.wait_ready()
         if stdio.tty:
-            stdio.use_master(init.master_fd)
-            size = plan.get("console_size")
-            if size:
-                stdio.resize(*size)
+            master, init.master_fd = init.master_fd, -1
+            stdio.use_master(master)
         init.start()
-        self.state.start_time = init.start_time
+        self.pid, self.pidfd = init.pid, init.pidfd
 
     def tell_started(self) -> None:
         state = self.state
-        state.status, state.pid, state.started_at = states.RUNNING, self.pid, times.now_ns()
+        assert self.init is not None
+        state.status, state.pid, state.start_time, state.started_at = states.RUNNING, self.pid, self.init.start_time, times.now_ns()
         self.save()
         started = protocol.json_frame(protocol.M_STARTED, {"pid": self.pid, "started_at": state.started_at})
         self.server.started = started
@@ -209,7 +209,7 @@ class Container(loop.Session):
                 state.oom_killed = self.cgroup.oom_killed()
             except OSError:
                 pass
-        self.pid = 0
+        self.pid, self.init = 0, None
         self.save()
         self.undo = [(what, undo) for what, undo in self.undo if what != "socket"]
         self.close_socket()
@@ -281,33 +281,26 @@ class Container(loop.Session):
             self.log.close()
 
     def kill_init(self) -> None:
-        if self.pid:
-            ns.pidfd_send_signal(self.pidfd, 9)
-            try:
-                os.waitpid(self.pid, 0)
-            except ChildProcessError:
-                pass
-            os.close(self.pidfd)
-            self.pid, self.pidfd = 0, -1
-
-    def remove_cgroup(self) -> None:
-        assert self.cgroup is not None
-        self.cgroup.remove()
+        if self.init is not None and self.init.pidfd >= 0:
+            self.init.abort()
+        self.init, self.pid, self.pidfd = None, 0, -1
 
     def unlock(self) -> None:
         os.close(self.lock_fd)
         self.lock_fd = -1
 
 
-def fill_user(root: int, process: dict[str, Any], user: str | None, group_add: Any) -> tuple[int, int]:
-    """Resolves `user` in the root into the OCI process, and adds HOME as docker does. Returns uid and gid."""
-    uid, gid, groups, home = users.resolve(root, user or "", group_add)
+def fill_process(root: int, process: dict[str, Any], plan: Mapping[str, Any]) -> None:
+    """Completes the OCI process by the plan's "user", "group_add" and "console_size": ids by the root's own files, HOME as docker does."""
+    uid, gid, groups, home = users.resolve(root, plan.get("user") or "", plan.get("group_add") or ())
     process["user"] = {**(process.get("user") or {}), "uid": uid, "gid": gid, "additionalGids": list(groups)}
     env = list(process.get("env") or ())
     if home and not any(entry.startswith("HOME=") for entry in env):
         env.append("HOME=" + home)
     process["env"] = env
-    return uid, gid
+    size = plan.get("console_size")
+    if size:
+        process["consoleSize"] = {"height": size[0], "width": size[1]}
 
 
 def read_seccomp(plan: Mapping[str, Any]) -> bytes | None:

@@ -30,6 +30,7 @@ allocated for what was merely announced. Both sides begin with HELLO; the monito
 """
 from __future__ import annotations
 
+import os
 from _struct import Struct
 
 from lamina import errors
@@ -109,7 +110,10 @@ def describe(error: BaseException) -> dict[str, Any]:
     """An error as the payload of ERROR and REPLY. What isn't a LaminaError counts as a failure to start (exit code 125)."""
     if isinstance(error, errors.LaminaError):
         return {"class": type(error).__name__, "message": _clip(error.message), "exit_code": error.exit_code}
-    return {"class": "StartError", "message": _clip(str(error) or type(error).__name__), "exit_code": 125}
+    text = str(error) or type(error).__name__
+    if isinstance(error, OSError) and error.strerror:
+        text = f"{os.fsdecode(error.filename)}: {error.strerror}" if isinstance(error.filename, str | bytes) else error.strerror
+    return {"class": "StartError", "message": _clip(text), "exit_code": 125}
 
 
 def restore(value: dict[str, Any]) -> errors.LaminaError:

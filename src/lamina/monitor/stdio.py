@@ -24,9 +24,8 @@ TIOCGPTPEER = 0x5441
 class Stdio:
     """Make one, hand `child_fds()` to the process (pipes) or the pty master to `use_master`, then `release_child_fds()`."""
 
-    def __init__(self, *, tty: bool, stdin: bool, owner: tuple[int, int] = (0, 0)) -> None:
-        """`stdin`: whether input may come; else the process reads /dev/null. `owner`: uid and gid that get the pipes, so that the
-        process can open /dev/stdout again. Raises OSError."""
+    def __init__(self, *, tty: bool, stdin: bool) -> None:
+        """`stdin`: whether input may come; else the process reads /dev/null. Raises OSError."""
         self.tty = tty
         self.input = -1
         self.outputs: dict[int, str] = {}
@@ -45,9 +44,6 @@ class Stdio:
                 opened += (os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC), -1)
             opened += os.pipe2(os.O_CLOEXEC)
             opened += os.pipe2(os.O_CLOEXEC)
-            if owner != (0, 0):
-                for fd in (*opened[:1], opened[3], opened[5]) if stdin else (opened[3], opened[5]):
-                    os.fchown(fd, *owner)
         except BaseException:
             for fd in opened:
                 if fd >= 0:
