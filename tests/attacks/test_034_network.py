@@ -28,7 +28,7 @@ class Lab:
         self.names = netlab.Names()
         db = netlab.new_db(str(directory))
         netlab.connect(world, host_if="up0", host_ip="198.51.100.2", box_ip="198.51.100.1", default=True)
-        self.network: Network = bridge.ensure(self.names, db, str(directory / "known"), host_lock=str(directory / "lock"))  # type: ignore[arg-type]
+        self.network: Network = bridge.ensure(self.names, db, str(directory / "known"), host_lock=str(directory / "lock"))
         self.addresses = []
         for number, box in enumerate(boxes):
             with db.write():
@@ -108,7 +108,7 @@ def test_the_source_address_of_a_client_is_kept(tmp_path: Path) -> None:
 
 
 def _checksum(data: bytes) -> int:
-    total = sum(struct.unpack(f"!{len(data) // 2}H", data))
+    total: int = sum(struct.unpack(f"!{len(data) // 2}H", data))
     while total >> 16:
         total = (total & 0xFFFF) + (total >> 16)
     return ~total & 0xFFFF

@@ -14,14 +14,16 @@ from typing import Any, TypeVar
 
 from lamina.linux import ns, rtnetlink
 from lamina.linux.netlink import Netlink
-from lamina.store import schema
+from lamina.store import paths, schema
 from lamina.store.db import DB
 
 T = TypeVar("T")
 
 
-class Names:
-    """As store.paths.Names, with a random id."""
+class Names(paths.Names):
+    """With a random id."""
+
+    __slots__ = ()
 
     def __init__(self) -> None:
         self.bridge = self.table = "lm-" + os.urandom(4).hex()
@@ -169,7 +171,7 @@ class Server:
                 listener = socket.create_server((address, port))
                 os.write(tell, b"x")
                 while True:
-                    readable, _w, _x = select.select([listener, hold], [], [])
+                    readable, _w, _x = select.select([listener.fileno(), hold], [], [])
                     if hold in readable:
                         break
                     connection, peer = listener.accept()

@@ -14,7 +14,7 @@ from lamina.errors import StartError
 from lamina.linux import rtnetlink
 from lamina.linux.netlink import Netlink
 from lamina.linux.nfnetlink import INET, Batch, Nftables
-from lamina.network import bridge, firewall, ipam, plug, setup, teardown
+from lamina.network import bridge, firewall, foreign, ipam, plug, setup, teardown
 from lamina.network.model import Network, cidr, netplan, overlap
 
 
@@ -28,7 +28,7 @@ class Host:
         self.lock = str(directory / "lock")
 
     def ensure(self) -> Network:
-        return bridge.ensure(self.names, self.db, self.known, host_lock=self.lock)  # type: ignore[arg-type]
+        return bridge.ensure(self.names, self.db, self.known, host_lock=self.lock)
 
     def plug(self, network: Network, box: netlab.Box, container: str) -> str:
         with self.db.write():
@@ -58,7 +58,7 @@ def test_first_use_makes_everything_and_records_it(tmp_path: Path) -> None:
             assert _sysctl(f"ipv6/conf/{name}/accept_ra") == "0"
             assert host.db.value("SELECT config FROM networks WHERE name = 'bridge'") == network.config()
             assert oct(os.stat(host.lock).st_mode & 0o777) == "0o600"
-            teardown.teardown(host.names, host_lock=host.lock)  # type: ignore[arg-type]
+            teardown.teardown(host.names, host_lock=host.lock)
             assert name not in netlab.tool("ip", "link") and name not in netlab.tool("nft", "list", "ruleset")
     netlab.in_host(body)
 
@@ -114,7 +114,7 @@ def test_after_a_reboot_the_recorded_subnet_comes_back_if_free(tmp_path: Path) -
         netlab.tool("ip", "route", "add", "172.16.0.0/14", "dev", "vpn")
         host = Host(tmp_path)
         with host.db.write():
-            loaded = bridge.load(host.db, host.names)  # type: ignore[arg-type]
+            loaded = bridge.load(host.db, host.names)
             assert loaded is not None
             ipam.allocate(host.db, loaded, "b" * 64)
         return host.ensure().subnet, host.db.execute("SELECT * FROM endpoints")
@@ -251,13 +251,13 @@ def test_many_first_uses_at_once_make_one_network(tmp_path: Path) -> None:
 def test_rules_that_vanish_while_they_are_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def body() -> None:
         host = Host(tmp_path)
-        real, failures = setup.foreign.ensure, [FileNotFoundError(), FileNotFoundError()]
+        real, failures = foreign.ensure, [FileNotFoundError(), FileNotFoundError()]
 
         def sometimes(*arguments: Any) -> Any:
             if failures:
                 raise failures.pop()
             return real(*arguments)
-        monkeypatch.setattr(setup.foreign, "ensure", sometimes)
+        monkeypatch.setattr(foreign, "ensure", sometimes)
         host.ensure()
         assert not failures and Path(host.known).exists()
     netlab.in_host(body)

@@ -53,7 +53,7 @@ class Host:
         self.lock = str(directory / "lock")
 
     def ensure(self) -> Network:
-        return bridge.ensure(self.names, self.db, self.known, host_lock=self.lock)  # type: ignore[arg-type]
+        return bridge.ensure(self.names, self.db, self.known, host_lock=self.lock)
 
     def plug(self, network: Network, box: netlab.Box) -> str:
         with self.db.write():
@@ -62,7 +62,7 @@ class Host:
         return ipv4
 
     def teardown(self) -> None:
-        teardown.teardown(self.names, host_lock=self.lock)  # type: ignore[arg-type]
+        teardown.teardown(self.names, host_lock=self.lock)
 
 
 def _rules_but_ours(bridge_name: str) -> list[str]:

@@ -36,7 +36,7 @@ def test_outside_world_and_no_trace(tmp_path: Path) -> None:
         pytest.skip("this host itself reaches no name server")
     names, db = netlab.Names(), netlab.new_db(str(tmp_path))
     try:
-        network = bridge.ensure(names, db, str(tmp_path / "known"))  # type: ignore[arg-type]
+        network = bridge.ensure(names, db, str(tmp_path / "known"))
         with Nftables() as tables:
             assert not network.warnings, network.warnings
             assert len([line for line in foreign.listing(tables) if line.endswith(network.bridge)]) <= 1
@@ -46,6 +46,6 @@ def test_outside_world_and_no_trace(tmp_path: Path) -> None:
             netlab.fork_run(lambda: plug.plug(netplan(network, ipv4, mac), box.pid))
             assert box.run(lambda: _answers(server))
     finally:
-        teardown.teardown(names)  # type: ignore[arg-type]
+        teardown.teardown(names)
     assert names.bridge not in netlab.tool("nft", "list", "ruleset")
     assert names.bridge not in netlab.tool("ip", "-o", "link")
