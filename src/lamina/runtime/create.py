@@ -36,7 +36,8 @@ _ALL_SIGNALS = _signal.valid_signals()
 class Plan:
     """Everything the child needs, parsed and opened before the clone; `fds` are those it inherits, closed by both in the end."""
 
-    __slots__ = ("cgroup_fds", "clone_flags", "die_with_parent", "domainname", "groups", "hostname", "joins", "keep", "masked", "mounts",
+    __slots__ = ("before_pivot", "cgroup_fds", "clone_flags", "die_with_parent", "domainname", "groups", "hostname", "joins", "keep",
+                 "masked", "mounts",
                  "new_cgroup_ns", "new_network", "nodes", "own", "pid_ns", "populate_dev", "process", "propagation", "readonly",
                  "readonly_root", "rootfs", "stdio", "sysctls")
 
@@ -60,6 +61,7 @@ class Plan:
         self.joins: list[tuple[int, int]] = []
         self.pid_ns = -1
         self.die_with_parent = True
+        self.before_pivot: Callable[[], None] | None = None
         self.clone_flags = 0
         self.own: set[str] = set()
         try:
@@ -107,24 +109,26 @@ class Plan:
 
 def create(spec: dict[str, Any], *, rootfs: str | int, container_id: str = "", stdio: tuple[int, int, int] | None = None,
            terminal: bool = False, cgroup: Cgroup | None = None, seccomp: bytes | None = None, die_with_parent: bool = True,
-           gate_fd: int = -1) -> handshake.Init:
+           gate_fd: int = -1, before_pivot: Callable[[], None] | None = None, hook_fds: Sequence[int] = ()) -> handshake.Init:
     """Starts to make a container; see `handshake.Init` for what follows: plug the network, wait_ready(), start().
 
     spec: OCI config.json. rootfs: its root directory on the host, or a detached mount's fd (stays the caller's). stdio: three fds for
     0, 1, 2 (stay the caller's); None is the null device; with `terminal` a pty is made in the container and its master handed over.
     cgroup: made and limited before; the child enters it by itself. seccomp: compiled filter. die_with_parent: SIGKILL when the
     calling thread ends. gate_fd: after START, wait for one byte from this fd (for `lamina-runtime start` in another process).
+    before_pivot: called in the child when the tree is built and the host's root is still there (OCI hooks); hook_fds stay open for it.
     Raises InvalidArgument or NotSupported for what config.json asks wrongly, OSError if the clone fails.
     """
     todo = Plan(spec, rootfs, stdio, terminal, seccomp)
     todo.die_with_parent = die_with_parent
+    todo.before_pivot = before_pivot
     into = -1
     try:
         if cgroup is not None:
             into = cgroup.clone_fd()
             todo.cgroup_fds = cgroup.prepare_enter(cloned_into=into >= 0)
             todo.groups = None if todo.new_cgroup_ns else dict(cgroup.paths)
-        keep = [*todo.cgroup_fds, *(fd for fd, _ in todo.joins), *(stdio or ()), gate_fd]
+        keep = [*todo.cgroup_fds, *(fd for fd, _ in todo.joins), *(stdio or ()), gate_fd, *hook_fds]
         if isinstance(rootfs, int):
             keep.append(rootfs)
         return fork_child(lambda sock: _child(todo, sock, gate_fd), todo.clone_flags, keep, texts.CREATE, into=into, pid_ns=todo.pid_ns)
@@ -283,6 +287,9 @@ def _build(todo: Plan) -> tuple[int, int]:
         _socket.sethostname(todo.hostname)
     if todo.domainname:
         uts.set_domainname(todo.domainname)
+    if todo.before_pivot is not None:
+        PHASE.now = "error during container init: hooks"
+        todo.before_pivot()
     PHASE.now = "error during container init: pivot_root"
     rootfs.pivot(root, proc)
     if todo.propagation:
