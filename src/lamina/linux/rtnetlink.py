@@ -220,6 +220,14 @@ def get_link(socket: Netlink, name: str) -> Link | None:
     return None if found is None else _parse_link(found)
 
 
+def get_index(socket: Netlink, name: str) -> int:
+    """The index of the interface of that name, 0 if there is none; reads nothing else of the kernel's long answer."""
+    body = (_IFINFO.pack(AF_UNSPEC, 0, 0, 0, 0) + attr_str(_IFLA_IFNAME, check_ifname(name))
+            + attr_u32(_IFLA_EXT_MASK, _RTEXT_FILTER_SKIP_STATS))
+    found = socket.get(Request(RTM_GETLINK, 0, body, f"get link {name}"))
+    return 0 if found is None else int(_IFINFO.unpack_from(found)[2])
+
+
 def links(socket: Netlink, kind: str = "") -> list[Link]:
     """All interfaces, or those of one kind ("bridge"), which the kernel then filters."""
     body = _IFINFO.pack(AF_UNSPEC, 0, 0, 0, 0) + attr_u32(_IFLA_EXT_MASK, _RTEXT_FILTER_SKIP_STATS)
