@@ -17,6 +17,8 @@ from .names import shown
 from .reader import Member
 
 _FORGED = (b"trusted.overlay.", b"user.overlay.")
+DEFAULT_ACL = b"system.posix_acl_default"
+"""of a directory: set when it is full, or everything made in it would inherit it"""
 _SPACES = (b"user.", b"trusted.", b"security.", b"system.")
 
 
@@ -30,10 +32,10 @@ def check_xattrs(m: Member) -> None:
 
 
 def set_xattrs(target: int | bytes, m: Member) -> None:
-    """On a descriptor, or on a path that is not followed."""
+    """On a descriptor, or on a path that is not followed; all but DEFAULT_ACL, which is the caller's to set last."""
     follow = isinstance(target, int)
     for name, value in m.xattrs.items():
-        if not name.startswith(_SPACES):
+        if name == DEFAULT_ACL or not name.startswith(_SPACES):
             continue
         try:
             os.setxattr(target, name, value, follow_symlinks=follow)

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from lamina.errors import ArchiveError, InvalidArgument, StoreError
 
 from . import header as h
-from .attributes import by_fd, by_name, check_xattrs, set_xattrs
+from .attributes import DEFAULT_ACL, by_fd, by_name, check_xattrs, set_xattrs
 from .beneath import Beneath, open_file
 from .hashing import Hasher
 from .limits import DEFAULT, Limits
@@ -96,6 +96,7 @@ class _Extractor:
         self._reader = TarReader(source, limits=limits, keep_raw=recorder is not None, on_skipped=recorder.literal if recorder else None)
         self._dirs = Beneath(root_fd, self._implicit, self._lower, whiteouts=self._overlay)
         self._times: dict[bytes, int] = {}
+        self._default_acls: dict[bytes, bytes] = {}
         self._touched: set[bytes] = set()
         self._hide_root = False
         self._root_told = False
@@ -249,6 +250,8 @@ class _Extractor:
         os.fchmod(fd, m.mode)
         if m.xattrs:
             set_xattrs(fd, m)
+            if DEFAULT_ACL in m.xattrs:
+                self._default_acls[real] = m.xattrs[DEFAULT_ACL]
         self._times[real] = m.mtime_ns
 
     def _node(self, m: Member, parent: bytes, base: bytes, real: bytes) -> None:
@@ -349,7 +352,8 @@ class _Extractor:
             self.result.shaped_by_parent = True
             source = self._lower.open(real)
             try:
-                _copy_attributes(source, fd, below)
+                if acl := _copy_attributes(source, fd, below):
+                    self._default_acls[real] = acl
             finally:
                 os.close(source)
             self._times[real] = below.st_mtime_ns
@@ -371,6 +375,7 @@ class _Extractor:
 
     def _gone(self, real: bytes) -> None:
         self._times.pop(real, None)
+        self._default_acls.pop(real, None)
         if self._recorder:
             self._recorder.gone(real, lambda: open_file(self._root, real))
 
@@ -456,7 +461,7 @@ class _Extractor:
     # -- the end
 
     def _close(self) -> None:
-        """Root's whiteouts and attributes, then directory times, which everything before has changed."""
+        """Root's whiteouts and attributes, then the directories' default ACLs, then their times, which everything before has changed."""
         if self._hide_root and self._lower is not None:
             self.result.shaped_by_parent = True
             for name in self._lower.listdir(b""):
@@ -467,6 +472,8 @@ class _Extractor:
                         self._set_opaque(self._dirs.open(name), name)
         if not self._root_told:
             self._inherit_root()
+        for real, acl in self._default_acls.items():
+            os.setxattr(self._dirs.open(real) if real else self._root, DEFAULT_ACL, acl)
         for real, ns in self._times.items():
             fd = self._dirs.open(real) if real else self._root
             os.utime(fd, ns=(ns, ns))
@@ -480,16 +487,22 @@ class _Extractor:
         try:
             plain = (stat.S_IMODE(below.st_mode), below.st_uid, below.st_gid) == (0o755, 0, 0)
             if not plain or any(not name.startswith("trusted.overlay.") for name in os.listxattr(source)):
-                _copy_attributes(source, self._root, below)
+                if acl := _copy_attributes(source, self._root, below):
+                    self._default_acls[b""] = acl
                 self.result.shaped_by_parent = True
         finally:
             os.close(source)
 
 
-def _copy_attributes(source: int, target: int, st: os.stat_result) -> None:
-    """As overlay's copy-up does: owner, mode, extended attributes except overlay's own."""
+def _copy_attributes(source: int, target: int, st: os.stat_result) -> bytes | None:
+    """As overlay's copy-up does: owner, mode, extended attributes except overlay's own. Gives the default ACL, which is set last."""
     os.fchown(target, st.st_uid, st.st_gid)
     os.fchmod(target, stat.S_IMODE(st.st_mode))
-    for name in os.listxattr(source):
-        if not name.startswith("trusted.overlay."):
+    default = None
+    for text in os.listxattr(source):
+        name = os.fsencode(text)
+        if name == DEFAULT_ACL:
+            default = os.getxattr(source, name)
+        elif not name.startswith(b"trusted.overlay."):
             os.setxattr(target, name, os.getxattr(source, name))
+    return default

@@ -20,6 +20,7 @@ from typing import BinaryIO
 from lamina.errors import StoreError
 
 from . import header as h
+from .attributes import DEFAULT_ACL
 from .lower import OPAQUE_XATTR, is_whiteout
 from .names import OPAQUE, WHITEOUT, join, shown, split
 from .output import Output, Write, write_all
@@ -83,6 +84,7 @@ class Packer:
         self._root_copy = copy_to
         self._overlay = overlay
         self._links: dict[tuple[int, int], bytes] = {}
+        self._default_acls: dict[bytes, bytes] = {}
 
     def end(self) -> Packed:
         self._tar.end()
@@ -104,6 +106,8 @@ class Packer:
                     if st is not None:
                         os.close(here)
                         if copy is not None:
+                            if where in self._default_acls:
+                                os.setxattr(copy, DEFAULT_ACL, self._default_acls.pop(where))
                             os.utime(copy, ns=(st.st_mtime_ns, st.st_mtime_ns))
                             os.close(copy)
                     continue
@@ -155,6 +159,8 @@ class Packer:
         made = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=copy)
         try:
             _attributes(made, st, xattrs)
+            if DEFAULT_ACL in xattrs:
+                self._default_acls[path] = xattrs[DEFAULT_ACL]
             if opaque:
                 os.setxattr(made, OPAQUE_XATTR, b"y")
         except BaseException:
@@ -343,7 +349,8 @@ def _attributes(fd: int, st: os.stat_result, xattrs: dict[bytes, bytes]) -> None
     os.fchown(fd, st.st_uid, st.st_gid)
     os.fchmod(fd, stat.S_IMODE(st.st_mode))
     for name, value in xattrs.items():
-        os.setxattr(fd, name, value)
+        if name != DEFAULT_ACL:
+            os.setxattr(fd, name, value)
 
 
 def _copied_node(copy: int, name: bytes, st: os.stat_result, xattrs: dict[bytes, bytes], *, chmod: bool) -> None:

@@ -91,7 +91,7 @@ def in_data(more: Callable[[], bytes], limit: int) -> tuple[Map, int]:
         used += BLOCK
         lines += words[:-1]
         rest = words[-1]
-        if len(rest) > 20:
+        if len(rest) > 20 and len(lines) < 2 * count:
             raise ArchiveError("archive: the sparse map is not made of numbers")
     values = _numbers(lines[: 2 * count])
     return list(zip(values[::2], values[1::2], strict=True)), used
