@@ -74,7 +74,7 @@ def build_body(opts: Opts, args: list[str], *, detach: bool, console: tuple[int,
         "Tty": tty,
         "OpenStdin": stdin,
         "StdinOnce": stdin and not detach,
-        "Env": opts["env"] or None,
+        "Env": environment(opts["env"]) or None,
         "Cmd": args[1:] or None,
         "Volumes": volumes,
         "WorkingDir": opts["workdir"],
@@ -82,12 +82,11 @@ def build_body(opts: Opts, args: list[str], *, detach: bool, console: tuple[int,
         "Entrypoint": [opts["entrypoint"]] if "entrypoint" in opts.changed else None,
         "Labels": labels(opts["label"]),
     }
-    cap_add, cap_drop = effective_caps(opts["cap-add"], opts["cap-drop"])
     host: dict[str, Any] = {
         "Binds": binds or None,
         "AutoRemove": opts["rm"],
-        "CapAdd": cap_add or None,
-        "CapDrop": cap_drop or None,
+        "CapAdd": capabilities(opts["cap-add"]) or None,
+        "CapDrop": capabilities(opts["cap-drop"]) or None,
         "Privileged": opts["privileged"],
         "ReadonlyRootfs": opts["read-only"],
         "Memory": opts["memory"],
@@ -140,15 +139,16 @@ def parse_volumes(given: list[str]) -> tuple[list[str], dict[str, dict[str, str]
     return binds, anonymous
 
 
-def effective_caps(add: list[str], drop: list[str]) -> tuple[list[str], list[str]]:
-    """Both lists in kernel names, sorted; "ALL" swallows its list; what is both added and dropped is added (as docker's client)."""
-    added, dropped = {cap_name(name) for name in add}, {cap_name(name) for name in drop}
-    if "ALL" in added:
-        added = {"ALL"}
-    dropped = {"ALL"} if "ALL" in dropped else dropped - added
-    return sorted(added), sorted(dropped)
+def capabilities(given: list[str]) -> list[str]:
+    """Kernel names, sorted, each once; "ALL" as it is."""
+    return sorted({cap_name(name) for name in given})
 
 
 def cap_name(name: str) -> str:
     upper = name.strip().upper()
     return upper if upper == "ALL" or upper.startswith("CAP_") else "CAP_" + upper
+
+
+def environment(given: list[str]) -> list[str]:
+    """The last setting of a name wins, in the place of the first."""
+    return list({text.partition("=")[0]: text for text in given}.values())

@@ -75,14 +75,14 @@ def show(cli: Cli, template: str, rows: Sequence[RowLike], headers: dict[str, st
             cli.out(line)
 
 
-def show_objects(cli: Cli, template: str, values: list[Any]) -> None:
+def show_objects(cli: Cli, template: str, values: list[Any], *, name: str = "") -> None:
     """`inspect --format`: each value by the template, a line each; "json" is all of them in one array."""
     from .template_funcs import to_json, typed
 
     if template == "json":
         cli.out(to_json([typed(v) for v in values]))
         return
-    parsed = parse_inspect(template)
+    parsed = parse_inspect(template, name=name)
     if not values:
         cli.out("")
         return
@@ -95,9 +95,9 @@ def show_objects(cli: Cli, template: str, values: list[Any]) -> None:
         cli.out(terminal_safe(cli, line))
 
 
-def parse_inspect(template: str) -> Template:
+def parse_inspect(template: str, *, name: str = "") -> Template:
     try:
-        return Template(template)
+        return Template(template, name=name)
     except TemplateError as e:
         raise CliError(f"template parsing error: {e}", 64)
 

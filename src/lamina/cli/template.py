@@ -58,12 +58,13 @@ class Node:
 class Template:
     """A parsed template. Raises TemplateError with the text that Go gives."""
 
-    def __init__(self, source: str, functions: dict[str, Function] | None = None) -> None:
+    def __init__(self, source: str, functions: dict[str, Function] | None = None, *, name: str = "") -> None:
         self.source = source
+        self.name = name
         self.functions = functions or FUNCTIONS
         self._tokens: Iterator[Token] = iter(())
         self._peeked: list[Token] = []
-        self._lexer = Lexer(source)
+        self._lexer = Lexer(source, name)
         self._vars: list[str] = ["$"]
         self._loops = 0
         self._items = list(self._lexer.split())
@@ -78,7 +79,7 @@ class Template:
     # -- parsing
 
     def _fail(self, message: str) -> TemplateError:
-        return TemplateError(f"template: :{self._lexer.line(self._lexer.pos)}: {message}")
+        return self._lexer.fail(message, self._lexer.pos)
 
     def _list(self) -> tuple[list[Node], str]:
         """Nodes up to {{end}}, {{else ...}} (left in place) or the end; the second is which."""
@@ -155,6 +156,8 @@ class Template:
                 commands.append([])
                 continue
             commands[-1].append(self._operand())
+        if not commands[-1] and len(commands) > 1:
+            commands.pop()  # Go, too, lets a pipe lead nowhere
         if not commands[-1]:
             raise self._fail(f"missing value for {context}")
         for command in commands[1:]:
@@ -224,7 +227,8 @@ class _Run:
 
     def _fail(self, pos: int, source: str, message: str) -> TemplateError:
         line, column = self.template._lexer.place(pos)
-        return TemplateError(f'template: :{line}:{column}: executing "" at <{source}>: {message}')
+        name = self.template.name
+        return TemplateError(f'template: {name}:{line}:{column}: executing "{name}" at <{source}>: {message}')
 
     def _emit(self, text: str) -> None:
         self.out.append(text)
@@ -327,7 +331,7 @@ class _Run:
     def _short_circuit(self, name: str, rest: list[Operand], dot: Any) -> Any:
         value: Any = None
         if not rest:
-            raise TemplateError(f'template: :1: executing "" at <{name}>: wrong number of args for {name}: want at least 1 got 0')
+            raise self._fail(0, name, f"wrong number of args for {name}: want at least 1 got 0")
         for operand in rest:
             value = self._value(operand, dot)
             if truth(value) == (name == "or"):
@@ -340,10 +344,13 @@ class _Run:
         except FuncError as e:
             if e.argument is not None and e.argument < len(rest):
                 bad = rest[e.argument]
+                if bad.kind == "literal" and "expected string" in e.message:
+                    raise self._fail(bad.pos, bad.source, f"expected string; found {bad.source}") from None
                 raise self._fail(bad.pos, bad.source, e.message) from None
             raise self._fail(first.pos, whole, f"error calling {first.value}: {e.message}") from None
         except (TypeError, ValueError, IndexError, KeyError, OverflowError):
-            raise self._fail(first.pos, first.source, f"wrong number of args for {first.value}: got {len(args)}") from None
+            wanted = _arity(self.functions[first.value])
+            raise self._fail(first.pos, first.source, f"wrong number of args for {first.value}: want {wanted} got {len(args)}") from None
         for name in first.names:
             value = self._field(value, name, first, [])
         return value
@@ -376,7 +383,7 @@ class _Run:
                 raise self._fail(operand.pos, operand.source, f"can't evaluate field {name} in type {value.template_type}") from None
         if isinstance(value, dict):
             if args:
-                raise self._fail(operand.pos, operand.source, f"{name} is not a method but has arguments")
+                raise self._fail(operand.pos, operand.source, f"{name} has arguments but cannot be invoked as function")
             if name in value:
                 return value[name]
             if name == "ID" and "Id" in value:
@@ -387,3 +394,11 @@ class _Run:
         if value is None or value is NO_VALUE:
             raise self._fail(operand.pos, operand.source, f"nil pointer evaluating interface {{}}.{name}")
         raise self._fail(operand.pos, operand.source, f"can't evaluate field {name} in type interface {{}}")
+
+
+def _arity(function: Function) -> str:
+    import inspect
+
+    parameters = inspect.signature(function).parameters.values()
+    fixed = sum(p.kind is not p.VAR_POSITIONAL for p in parameters)
+    return f"at least {fixed}" if fixed < len(parameters) else str(fixed)

@@ -30,8 +30,9 @@ class Token:
 
 
 class Lexer:
-    def __init__(self, source: str) -> None:
+    def __init__(self, source: str, name: str = "") -> None:
         self.source = source
+        self.name = name
         self.pos = 0  # for messages of the parser: where it is
 
     def line(self, pos: int) -> int:
@@ -41,7 +42,7 @@ class Lexer:
         return self.line(pos), pos - (self.source.rfind("\n", 0, pos) + 1)
 
     def fail(self, message: str, pos: int) -> TemplateError:
-        return TemplateError(f"template: :{self.line(pos)}: {message}")
+        return TemplateError(f"template: {self.name}:{self.line(pos)}: {message}")
 
     def split(self) -> Iterator[tuple[str, str, int]]:
         """("text", text, offset) and ("action", inside, offset), with trim markers applied and comments left out."""

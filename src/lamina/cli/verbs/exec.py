@@ -7,6 +7,7 @@ daemon writes that text into the attached stream.
 from __future__ import annotations
 
 from lamina.cli.context import Cli
+from lamina.cli.create import environment
 from lamina.cli.flags import Verb
 from lamina.errors import StartError
 
@@ -32,7 +33,7 @@ def exec_(cli: Cli, opts: Opts, args: list[str]) -> int:
         "AttachStdout": not detach,
         "AttachStderr": not detach,
         "Detach": detach,
-        "Env": opts["env"] or None,
+        "Env": environment(opts["env"]) or None,
         "WorkingDir": opts["workdir"],
         "Cmd": args[1:],
         "ConsoleSize": list(size or (0, 0)),

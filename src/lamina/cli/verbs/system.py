@@ -28,16 +28,20 @@ def facts() -> dict[str, Any]:
     }
 
 
+def _formatted(cli: Cli, template: str, data: dict[str, Any], *, name: str = "") -> None:
+    from lamina.cli.formats import show_objects
+    from lamina.cli.template_funcs import to_json, typed
+
+    if template == "json":
+        cli.out(to_json(typed(data)))
+    else:
+        show_objects(cli, template, [data], name=name)
+
+
 def version(cli: Cli, opts: Opts, args: list[str]) -> int:
     data = facts()
     if opts["format"]:
-        from lamina.cli.formats import show_objects
-        from lamina.cli.template_funcs import to_json, typed
-
-        if opts["format"] == "json":
-            cli.out(to_json(typed(data)))
-        else:
-            show_objects(cli, opts["format"], [data])
+        _formatted(cli, opts["format"], data, name="version")
         return 0
     for part, title in (("Client", "Client:"), ("Server", "\nServer: (no daemon: the same process)")):
         values = data[part]
@@ -61,13 +65,7 @@ INFO = (
 def info(cli: Cli, opts: Opts, args: list[str]) -> int:
     data = {**cli.engine.system.info(), "ServerVersion": __version__}
     if opts["format"]:
-        from lamina.cli.formats import show_objects
-        from lamina.cli.template_funcs import to_json, typed
-
-        if opts["format"] == "json":
-            cli.out(to_json(typed(data)))
-        else:
-            show_objects(cli, opts["format"], [data])
+        _formatted(cli, opts["format"], data)
         return 0
     cli.out(f"Server Version: {__version__}")
     for key, title in INFO:
