@@ -18,7 +18,8 @@ and the union that a container of the new image sees is, top first,
 
     containers/<id>/rw/diff   (its own writes)   layers/init-<top>/diff   layers/<B>/diff   layers/<A>/diff
 
-The *init layer* (W2.2) holds the places over which the engine mounts its own files (/etc/hosts, /etc/resolv.conf, /dev/console ...), as far as
+The *init layer* (W2.2) holds the places over which the engine mounts its own files (/etc/hosts, /etc/resolv.conf, /dev/console ...),
+as far as
 the image hasn't got them. Being a layer of its own below the container's, it is in nobody's diff and nobody's commit, and since it
 depends on the image alone, all containers of an image share it.
 

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import os
 
-from ..errors import InvalidArgument
+from lamina.errors import InvalidArgument
 
 # Names of machines (uname -m, Debian, Go), all mapped to Go's GOARCH and variant.
 ARCHITECTURES = {
     "amd64": ("amd64", ""), "x86_64": ("amd64", ""), "x86-64": ("amd64", ""),
     "386": ("386", ""), "i386": ("386", ""), "i486": ("386", ""), "i586": ("386", ""), "i686": ("386", ""),
     "arm64": ("arm64", ""), "aarch64": ("arm64", ""),
-    "arm": ("arm", "v7"), "armhf": ("arm", "v7"), "armv7l": ("arm", "v7"), "armel": ("arm", "v6"), "armv6l": ("arm", "v6"), "armv5l": ("arm", "v5"),
+    "arm": ("arm", "v7"), "armhf": ("arm", "v7"), "armv7l": ("arm", "v7"), "armel": ("arm", "v6"), "armv6l": ("arm", "v6"),
+    "armv5l": ("arm", "v5"),
     "ppc64le": ("ppc64le", ""), "ppc64el": ("ppc64le", ""), "s390x": ("s390x", ""), "riscv64": ("riscv64", ""),
     "mips": ("mips", ""), "mipsle": ("mipsle", ""), "mips64": ("mips64", ""), "mips64le": ("mips64le", ""),
     "loong64": ("loong64", ""), "loongarch64": ("loong64", ""), "wasm": ("wasm", ""),

@@ -8,7 +8,7 @@ The texts of errors are docker's, since clients and scripts match on them. ASCII
 """
 from __future__ import annotations
 
-from ..errors import InvalidArgument
+from lamina.errors import InvalidArgument
 
 DEFAULT_DOMAIN = "docker.io"
 LEGACY_DOMAIN = "index.docker.io"

@@ -1,0 +1,20 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`tag`: one more name for an image."""
+from __future__ import annotations
+
+from lamina.errors import NotFound
+from lamina.spec.reference import parse_repository
+
+from .create import set_tag, tell
+from .store import ImageStore
+
+
+def tag(images: ImageStore, source: str, target: str) -> None:
+    """Names the image that `source` means `target` ("repo[:tag]", latest by default). What had the name before loses it."""
+    name = parse_repository(target).with_default_tag()
+    with images.store.db.write() as db:
+        image = images.find(source)
+        if image is None:
+            raise NotFound("No such image: " + images.shown(source))
+        set_tag(db, name, image.id)
+    tell(images.store, "tag", image.id, name.familiar())

@@ -1,0 +1,41 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Between the drivers and layers/tar: extraction into an active change set with its tar-map, and lists of changes."""
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+from .tar.changes import changes_overlay, changes_tree
+from .tar.extract import Extracted, extract
+from .tar.lower import Lower
+from .tar.source import Readable
+from .tar.tarmap import Recorder
+
+
+def open_directory(path: str) -> int:
+    return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+
+
+def unpack(active: str, stream: Readable, mode: str, parents: Sequence[str]) -> Extracted:
+    """Extracts `stream` into <active>/diff and writes <active>/tarmap.z. Errors as `extract`; the caller removes what is there then."""
+    root = open_directory(active + "/diff")
+    try:
+        with open(active + "/tarmap.z", "xb") as out, Lower(parents) as lower:
+            return extract(stream, root, mode=mode, lower=lower if parents else None, recorder=Recorder(out))
+    finally:
+        os.close(root)
+
+
+def overlay_changes(active: str, parents: Sequence[str]) -> list[tuple[str, bytes]]:
+    opened: list[int] = []
+    try:
+        for path in (active + "/diff", *parents):
+            opened.append(open_directory(path))
+        return changes_overlay(opened[0], opened[1:])
+    finally:
+        for fd in opened:
+            os.close(fd)
+
+
+def tree_changes(old: int, new: int) -> list[tuple[str, bytes]]:
+    return changes_tree(old, new)
