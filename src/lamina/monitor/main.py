@@ -4,24 +4,22 @@
 In order: lock, socket, root mount, user, working directory, cgroup, stdio, init, network, exec; then state.json says running and the
 clients hear STARTED. Each step that changed the world registers how it is undone; an error at any of them undoes all. At the end:
 output, state.json, socket gone, EXIT to the clients, and only then unmount, cgroup, network, files. Whoever wants to start or remove
-the container takes `lock_path` first, and so waits for the end of all that.
+the container takes the lock (lock.py) first, and so waits for the end of all that.
 """
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
-import time
 
-from lamina import errors
+import lamina.errors as errors
 from lamina.containers import state as states
 from lamina.linux import fs, mount, ns
 from lamina.linux._libc import AT_FDCWD
 from lamina.monitor import cleanup, loop, place, protocol
 from lamina.monitor.client import SOCK
-from lamina.monitor.logs import MAX_FILE, MAX_SIZE, LogWriter
+from lamina.monitor.lock import lock
 from lamina.monitor.stdio import Stdio
-from lamina.runtime import create, users
+from lamina.runtime import create, profile, users
 from lamina.runtime.cgroups import Cgroup
 from lamina.util import times
 
@@ -32,8 +30,6 @@ if TYPE_CHECKING:
     from typing import Any
 
     from lamina.runtime.handshake import Init
-
-LOCK_WAIT = 15.0
 
 
 def run(plan: dict[str, Any], sock: _socket.socket, attach: Mapping[str, bool] | None) -> int:
@@ -46,32 +42,13 @@ def run(plan: dict[str, Any], sock: _socket.socket, attach: Mapping[str, bool] |
         container.fail(e)
         container.linger()
         return 1
-    code = container.serve()
+    try:
+        code = container.serve()
+    except BaseException as e:
+        code = container.abandon(e)
     container.end(code)
     container.linger()
     return 0
-
-
-def lock_path(run_dir: str) -> str:
-    """Locked (flock) by the monitor from its first step to its last, cleaning up included."""
-    return os.path.join(run_dir, "monitor.lock")
-
-
-def lock(run_dir: str, timeout: float = LOCK_WAIT) -> int:
-    """Waits until no monitor is at work in `run_dir`, and keeps others from it: an fd that holds the lock. Conflict after `timeout`."""
-    fd = os.open(lock_path(run_dir), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-    end = time.monotonic() + timeout
-    pause = 0.001
-    while True:
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return fd
-        except BlockingIOError:
-            if time.monotonic() >= end:
-                os.close(fd)
-                raise errors.Conflict("the container is running, or its monitor hasn't finished cleaning up")
-        time.sleep(pause)
-        pause = min(pause * 2, 0.05)
 
 
 class Container(loop.Session):
@@ -144,9 +121,7 @@ class Container(loop.Session):
         process["cwd"] = workdir
 
     def open_stdio(self) -> None:
-        plan, log = self.plan, self.plan.get("log")
-        if log:
-            self.log = LogWriter(log["path"], log.get("max_size", MAX_SIZE), log.get("max_file", MAX_FILE))
+        plan = self.plan
         self.stdin_once = bool(plan.get("stdin_once"))
         self.stdio = Stdio(tty=bool(plan.get("tty")), stdin=bool(plan.get("open_stdin")))
         self.undo.append(("stdio", self.close_stdio))
@@ -158,8 +133,9 @@ class Container(loop.Session):
                                          terminal=stdio.tty, cgroup=self.cgroup, seccomp=read_seccomp(plan))
         self.undo.append(("init", self.kill_init))
         stdio.release_child_fds()
+        self.settle()
         network = plan.get("network") or {}
-        if network.get("mode") == "bridge":
+        if network.get("mode") in ("bridge", "none"):
             from lamina.network import plug
 
             name = plug.plug(network, init.pid)
@@ -170,6 +146,16 @@ class Container(loop.Session):
             stdio.use_master(master)
         init.start()
         self.pid, self.pidfd = init.pid, init.pidfd
+
+    def settle(self) -> None:
+        """What can be done while the init builds its world: this process's own cgroups, the log, and the last imports."""
+        from lamina.monitor import logs
+        from lamina.store import trash  # noqa: F401  # for cleanup, which must not import any more
+
+        place.settle()
+        log = self.plan.get("log")
+        if log:
+            self.log = logs.LogWriter(log["path"], log.get("max_size", logs.MAX_SIZE), log.get("max_file", logs.MAX_FILE))
 
     def tell_started(self) -> None:
         state = self.state
@@ -220,6 +206,13 @@ class Container(loop.Session):
         for path in self.plan.get("remove") or ():
             cleanup.remove_tree(path)
         self.unlock()
+
+    def abandon(self, error: BaseException) -> int:
+        """We can serve it no more (an error of our own, such as no memory): it ends as if we had been killed, but cleanly."""
+        self.state.error = f"monitor failed: {protocol.describe(error)['message']}"
+        self.kill_init()
+        self.close_stdio()
+        return 137
 
     def fail(self, error: BaseException) -> None:
         """It could not be started: undoes what was done, and says why. A container that never ran stays "created", as docker has it."""
@@ -279,6 +272,7 @@ class Container(loop.Session):
             self.stdio = None
         if self.log is not None:
             self.log.close()
+            self.log = None
 
     def kill_init(self) -> None:
         if self.init is not None and self.init.pidfd >= 0:
@@ -304,13 +298,13 @@ def fill_process(root: int, process: dict[str, Any], plan: Mapping[str, Any]) ->
 
 
 def read_seccomp(plan: Mapping[str, Any]) -> bytes | None:
+    """The filter's bytes; an error when the file that the plan names doesn't hold one that can be believed."""
     path = plan.get("seccomp_path")
     if not path:
         return None
-    with open(path, "rb", 0) as f:
-        program = f.read(1 << 20)
-    if not program or len(program) % 8:
-        raise OSError(errno.EINVAL, "not a BPF program", path)
+    program = profile.load(path)
+    if program is None:
+        raise OSError(errno.EINVAL, "not a seccomp filter of ours", path)
     return program
 
 

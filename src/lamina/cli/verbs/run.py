@@ -57,11 +57,7 @@ def attach(cli: Cli, client: Client, container: str, *, stdin: bool, tty: bool) 
     code = attach_terminal(client, stdin=stdin, tty=tty)
     if code == DETACHED:
         return 0
-    containers = cli.engine.containers
-    try:
-        containers.finish(containers.records.get(container))
-    except NotFound:
-        pass  # another command has noticed the end first
+    cli.engine.containers.finish(container)
     return code
 
 
