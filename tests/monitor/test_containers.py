@@ -18,8 +18,8 @@ from lamina import errors
 from lamina.containers import state as states
 from lamina.linux import mount
 from lamina.monitor import execmon, launch
-from lamina.monitor import main as monitor
 from lamina.monitor.client import Client, connect
+from lamina.monitor.lock import lock
 from lamina.runtime.cgroups import Cgroup
 from lamina.util import fastjson
 
@@ -52,7 +52,7 @@ def state(plan: dict[str, Any]) -> states.State:
 
 def gone(plan: dict[str, Any]) -> bool:
     """Whether nothing of the container is left on the host, its monitor's lock included."""
-    os.close(monitor.lock(plan["run_dir"], 10))
+    os.close(lock(plan["run_dir"], 10))
     mounts = [m.target for m in mount.mountinfo()]
     return plan["rootfs"] not in mounts and not os.path.exists(plan["rootfs"]) and not Cgroup.open(plan["cgroup"]).paths \
         and not os.path.exists(plan["run_dir"] + "/sock")
@@ -187,7 +187,7 @@ def test_a_second_start_while_it_runs_is_a_conflict_and_harms_nobody(engine: Eng
     with launch.spawn_monitor(plan) as client:
         client.wait_started(20)
         with pytest.raises(errors.Conflict):
-            monitor.lock(plan["run_dir"], 0.1)
+            lock(plan["run_dir"], 0.1)
         assert state(plan).status == "running"
     kill_container(plan)
 

@@ -11,7 +11,6 @@ import os
 
 from lamina.errors import LaminaError
 from lamina.linux import mount
-from lamina.store import trash
 
 
 def unlink(path: str) -> None:
@@ -43,6 +42,8 @@ def remove_mount(target: str) -> None:
 
 def remove_tree(path: str) -> None:
     """Removes a file or a tree, without crossing a mount or following a link. What can't be removed is left where it is."""
+    from lamina.store import trash
+
     try:
         parent = os.open(os.path.dirname(path), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError:

@@ -13,7 +13,7 @@ import os
 import select
 import time
 
-from lamina import errors
+import lamina.errors as errors
 from lamina.monitor import protocol
 
 TYPE_CHECKING = False

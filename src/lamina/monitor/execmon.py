@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 import time
 
-from lamina import errors
+import lamina.errors as errors
 from lamina.containers import state as states
 from lamina.linux import fs, ns
 from lamina.monitor import cleanup, loop, place, protocol
@@ -140,6 +140,7 @@ class Exec(loop.Session):
         joined = joining.exec_process(plan["init_pid"], process, spec=plan["spec"], cgroup_paths=paths, stdio=stdio.child_fds(),
                                       terminal=stdio.tty, seccomp=read_seccomp(plan), init_start_time=plan["init_start_time"])
         stdio.release_child_fds()
+        place.settle()
         joined.wait_ready()
         if stdio.tty:
             master, joined.master_fd = joined.master_fd, -1

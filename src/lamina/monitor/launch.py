@@ -13,7 +13,7 @@ import fcntl
 import os
 import sys
 
-from lamina import errors
+import lamina.errors as errors
 from lamina.linux import fds, ns
 from lamina.monitor import place, protocol
 from lamina.monitor.client import Client

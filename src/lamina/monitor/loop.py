@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import select
 
-from lamina import errors
+import lamina.errors as errors
 from lamina.linux import ns
 from lamina.monitor import protocol
 from lamina.monitor.server import MAX_PEERS, Server

@@ -33,7 +33,7 @@ from __future__ import annotations
 import os
 from _struct import Struct
 
-from lamina import errors
+import lamina.errors as errors
 from lamina.util import fastjson
 
 TYPE_CHECKING = False

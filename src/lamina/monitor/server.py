@@ -9,7 +9,7 @@ from __future__ import annotations
 import _socket
 import os
 
-from lamina import errors
+import lamina.errors as errors
 from lamina.monitor import protocol
 from lamina.monitor.client import check_peer, with_short_path
 
