@@ -97,6 +97,19 @@ def test_fork_from_a_single_threaded_process(engine: Engine) -> None:
     assert gone(plan)
 
 
+def test_prepared_before_there_is_a_plan(engine: Engine) -> None:
+    plan = engine.plan("sh", "-c", "echo hi; exit 2")
+    code = ("import sys, os; sys.path.insert(0, sys.argv[1]); from lamina.util import fastjson; from lamina.monitor import launch;"
+            "plan = fastjson.loads(sys.argv[2]);"
+            "a = launch.Prepared(plan['monitor_cgroup']); b = launch.Prepared(plan['monitor_cgroup']); b.cancel();"
+            "c = a.start(plan, {'stdout': True}); print(b''.join(d for _, d in c.frames()), c.result());"
+            "os.waitpid(a.pid, 0); print('done')")
+    argv = [sys.executable, "-I", "-S", "-c", code, str(SRC), fastjson.dumps(plan)]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=30)
+    assert (done.stdout, done.stderr) == ("b'hi\\n' 2\ndone\n", "")
+    assert gone(plan)
+
+
 def test_fork_with_threads_is_refused(engine: Engine) -> None:
     stop = threading.Event()
     thread = threading.Thread(target=stop.wait)

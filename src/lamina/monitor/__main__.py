@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A monitor in a fresh interpreter, as launch.spawn_monitor starts it: the plan on fd 3, the first client on fd 4.
+"""A monitor in a fresh interpreter, as launch.spawn_monitor starts it: with its first client on fd 3, which sends the plan.
 
 It forks at once and its parent exits, so that whoever started it has no child to wait for.
 """
@@ -22,18 +22,15 @@ def main() -> None:
 
 
 def start() -> int:
-    """Takes plan and client from their fds, and runs the monitor in a child that is born into the monitors' cgroup."""
+    """Takes the plan from the first client and runs the monitor in a child that is born into the monitors' cgroup."""
     import _socket
 
     from lamina.monitor import launch, place
-    from lamina.util import fastjson
 
     sock = _socket.socket(fileno=launch.SOCK_FD)
     try:
-        with open(launch.PLAN_FD, "rb") as f:
-            job = fastjson.loads(f.read(launch.MAX_PLAN))
-        os.set_inheritable(launch.SOCK_FD, False)
-        if place.fork_into(job["plan"]):
+        job = launch.receive_job(sock)
+        if job is None or place.fork_into(job["plan"].get("monitor_cgroup")):
             return 0
         launch.detach(sock)
         return launch.run(job["plan"], sock, job["attach"])

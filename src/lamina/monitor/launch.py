@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Starting a monitor: a process of its own for a plan, connected to its first client before it does anything.
 
-`fork_monitor` is for the hot command line: a single-threaded process without an open database connection. Everyone else (library,
-server, a `run` that had to pull) takes `spawn_monitor`, which starts a fresh interpreter and leaves no child behind. Both kinds of
-plan, container (main) and exec (execmon: it has "exec_id"), go either way.
+`Prepared` and `fork_monitor` are for the hot command line: a single-threaded process without an open database connection. Everyone
+else (library, server, a `run` that had to pull) takes `spawn_monitor`, which starts a fresh interpreter and leaves no child behind.
+Both kinds of plan, container (main) and exec (execmon: it has "exec_id"), go either way.
 """
 from __future__ import annotations
 
@@ -27,55 +27,66 @@ if TYPE_CHECKING:
 else:
     import _signal
 
-PLAN_FD, SOCK_FD = 3, 4
+SOCK_FD = 3
 MAX_PLAN = 16 << 20
 START = "import sys; sys.path.insert(0, sys.argv[1]); from lamina.monitor.__main__ import main; main()"
 
 
-def fork_monitor(plan: Mapping[str, Any], attach: Mapping[str, bool] | None = None) -> Client:
-    """Forks the monitor and returns its first client; `attach` ({"stdin","stdout","stderr"}) attaches that before any output.
+class Prepared:
+    """A monitor that is forked, detached and importing while its plan is still being made; `start` hands it the plan.
 
-    The monitor is a child of the caller until that exits; Client.close reaps it if it ended before. Raises OSError EDEADLK in a process
-    with threads. A caller that shall live long takes spawn_monitor.
+    Make it before a database connection is open, in a process without threads (OSError EDEADLK otherwise). It is a child of the
+    caller until that exits; Client.close reaps it if it ended before. Without `start` it ends with `cancel`, or with its maker.
     """
-    count = ns.threads()
-    if count != 1:
-        raise OSError(errno.EDEADLK, f"a process of {count} threads can't fork a monitor", "monitor")
-    ours, theirs = fds.socketpair(_socket.SOCK_STREAM)
-    parent = os.getpid()
-    code = 1
-    try:
-        pid = place.fork_into(plan)
-        if pid == 0:
-            ours.close()
-            detach(theirs)
-            code = run(dict(plan), theirs, attach)
-    except BaseException as e:
-        if os.getpid() == parent:
-            ours.close()
-            raise
-        tell_failure(theirs, e)
-    finally:
-        if os.getpid() != parent:
-            os._exit(code)
-        theirs.close()
-    return Client(ours, pid)
+
+    def __init__(self, monitor_cgroup: str | None, *, for_exec: bool = False) -> None:
+        count = ns.threads()
+        if count != 1:
+            raise OSError(errno.EDEADLK, f"a process of {count} threads can't fork a monitor", "monitor")
+        ours, theirs = fds.socketpair(_socket.SOCK_STREAM)
+        parent = os.getpid()
+        try:
+            self.pid = place.fork_into(monitor_cgroup)
+            if self.pid == 0:
+                ours.close()
+                _live(theirs, for_exec)
+        except BaseException as e:
+            if os.getpid() == parent:
+                ours.close()
+                raise
+            tell_failure(theirs, e)
+        finally:
+            if os.getpid() != parent:
+                os._exit(0)
+            theirs.close()
+        self.sock = ours
+
+    def start(self, plan: Mapping[str, Any], attach: Mapping[str, bool] | None = None) -> Client:
+        """Hands over the plan; returns the first client, attached as `attach` ({"stdin","stdout","stderr"}) says before any output."""
+        send_job(self.sock, plan, attach)
+        return Client(self.sock, self.pid)
+
+    def cancel(self) -> None:
+        self.sock.close()
+        try:
+            os.waitpid(self.pid, 0)
+        except ChildProcessError:
+            pass
+
+
+def fork_monitor(plan: Mapping[str, Any], attach: Mapping[str, bool] | None = None) -> Client:
+    """Forks the monitor of a plan that is ready, as Prepared. A caller that shall live long takes spawn_monitor."""
+    return Prepared(plan.get("monitor_cgroup"), for_exec="exec_id" in plan).start(plan, attach)
 
 
 def spawn_monitor(plan: Mapping[str, Any], attach: Mapping[str, bool] | None = None) -> Client:
-    """As fork_monitor, from any process: a fresh interpreter gets the plan on an fd, and leaves the caller no child to wait for."""
+    """As fork_monitor, from any process: in a fresh interpreter, and it leaves the caller no child to wait for."""
     ours, theirs = fds.socketpair(_socket.SOCK_STREAM)
-    plan_fd = os.memfd_create("lamina-plan", os.MFD_CLOEXEC)
-    high: list[int] = []
+    high = -1
     try:
-        data = fastjson.dumps({"plan": dict(plan), "attach": None if attach is None else dict(attach)}).encode("utf-8", "surrogateescape")
-        with open(plan_fd, "wb", closefd=False) as f:
-            f.write(data)
-        os.lseek(plan_fd, 0, os.SEEK_SET)
-        for fd in (plan_fd, theirs.fileno()):
-            high.append(fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 10))  # so that neither is in the other's way below
+        high = fcntl.fcntl(theirs.fileno(), fcntl.F_DUPFD_CLOEXEC, 10)  # so that it isn't in its own way below
         actions: list[tuple[Any, ...]] = [(os.POSIX_SPAWN_OPEN, n, "/dev/null", os.O_RDWR, 0) for n in (0, 1, 2)]
-        actions += [(os.POSIX_SPAWN_DUP2, high[0], PLAN_FD), (os.POSIX_SPAWN_DUP2, high[1], SOCK_FD)]
+        actions.append((os.POSIX_SPAWN_DUP2, high, SOCK_FD))
         argv = [sys.executable, "-I", "-S", "-X", "utf8", "-c", START, source_root()]
         pid = os.posix_spawn(sys.executable, argv, {}, file_actions=actions, setsid=True, setsigmask=())
     except BaseException:
@@ -83,13 +94,58 @@ def spawn_monitor(plan: Mapping[str, Any], attach: Mapping[str, bool] | None = N
         raise
     finally:
         theirs.close()
-        for fd in (plan_fd, *high):
-            os.close(fd)
+        if high >= 0:
+            os.close(high)
+    send_job(ours, plan, attach)
     try:
         os.waitpid(pid, 0)  # it forks at once
     except ChildProcessError:
         pass  # the caller ignores SIGCHLD
     return Client(ours)
+
+
+def send_job(sock: _socket.socket, plan: Mapping[str, Any], attach: Mapping[str, bool] | None) -> None:
+    """The plan as the first thing on the wire: u32 length and JSON. If the monitor has died, the client notices that by itself."""
+    data = fastjson.dumps({"plan": dict(plan), "attach": None if attach is None else dict(attach)}).encode("utf-8", "surrogateescape")
+    if len(data) > MAX_PLAN:
+        raise errors.StartError(f"a plan of {len(data)} bytes, at most {MAX_PLAN} are allowed")
+    try:
+        sock.sendall(protocol.U32.pack(len(data)) + data)
+    except (BrokenPipeError, ConnectionResetError):
+        pass
+
+
+def receive_job(sock: _socket.socket) -> dict[str, Any] | None:
+    """{"plan","attach"}; None if the maker has gone, or changed its mind."""
+    head = _receive(sock, 4)
+    if len(head) < 4:
+        return None
+    length = protocol.U32.unpack(head)[0]
+    if length > MAX_PLAN:
+        raise protocol.ProtocolError(f"a plan of {length} bytes")
+    data = _receive(sock, length)
+    return protocol.parse_object(data) if len(data) == length else None
+
+
+def _receive(sock: _socket.socket, count: int) -> bytes:
+    data = b""
+    while len(data) < count:
+        part = sock.recv(count - len(data))
+        if not part:
+            break
+        data += part
+    return data
+
+
+def _live(sock: _socket.socket, for_exec: bool) -> None:
+    detach(sock)
+    if for_exec:
+        from lamina.monitor import execmon as execmon
+    else:
+        from lamina.monitor import main as main
+    job = receive_job(sock)
+    if job is not None:
+        run(job["plan"], sock, job["attach"])
 
 
 def source_root() -> str:

@@ -12,11 +12,6 @@ import os
 from lamina.linux import ns
 from lamina.runtime.cgroups import Cgroup, Layout, detect
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from typing import Any
-
 _layout: Layout | None = None
 _unsettled: tuple[Cgroup, bool] | None = None
 
@@ -29,12 +24,11 @@ def layout() -> Layout:
     return _layout
 
 
-def fork_into(plan: Mapping[str, Any]) -> int:
-    """fork(2) with a child that is born into the plan's `monitor_cgroup` of the v2 tree, and enters those of v1 when it calls `settle`.
+def fork_into(path: str | None) -> int:
+    """fork(2) with a child that is born into the cgroup `path` of the v2 tree (None: a plain fork), and enters those of v1 by `settle`.
     Returns the child's pid, 0 in the child. For single-threaded processes; neither Python's nor the C library's fork handlers run.
     """
     global _unsettled
-    path = plan.get("monitor_cgroup")
     if not path:
         return os.fork()
     group = Cgroup.create(path, {}, layout=layout(), exist_ok=True)
