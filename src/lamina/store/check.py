@@ -7,7 +7,7 @@ transaction of their own, whether the problem is still there. What only a person
 """
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -48,11 +48,14 @@ def check(store: Store, *, full: bool = False) -> list[Problem]:
     return problems
 
 
-def repair(store: Store) -> tuple[list[Problem], list[Problem]]:
-    """Repairs what can be. (repaired, remaining): the remaining ones are from a second check, with the reason if a repair failed."""
+def repair(store: Store, problems: Sequence[Problem] | None = None) -> tuple[list[Problem], list[Problem]]:
+    """Repairs what can be of `problems` (default: of a new check).
+
+    (repaired, remaining): the remaining ones are from a check afterwards, with the reason if a repair failed.
+    """
     done: list[Problem] = []
     failed: dict[tuple[str, str], str] = {}
-    for problem in check(store):
+    for problem in check(store) if problems is None else problems:
         if problem.fix is None:
             continue
         try:
@@ -82,7 +85,7 @@ def sweep(store: Store) -> int:
 
 
 # Invariants of the kind "every datum has its row or is swept".
-GARBAGE = frozenset(("S4", "S9", "S12", "S16", "S17", "S18", "S19", "S21"))
+GARBAGE = frozenset(("S4", "S9", "S10", "S12", "S16", "S17", "S18", "S19", "S21"))
 
 
 def _hash_blobs(store: Store) -> list[Problem]:

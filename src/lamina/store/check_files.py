@@ -51,7 +51,7 @@ def outside_transaction(store: Store) -> list[Problem]:
 
 def _blobs(store: Store) -> list[Problem]:
     problems = []
-    present = {name: None for name in os.listdir(store.paths.blobs) if is_id(name)}
+    present = {name: None for name in _names(store.paths.blobs) if is_id(name)}
     rows = {row[0][7:]: row[1] for row in store.db.execute("SELECT digest, size FROM blobs WHERE kept=1")}
     for name, size in rows.items():
         try:
@@ -72,7 +72,7 @@ def _blobs(store: Store) -> list[Problem]:
 
 def _layers(store: Store) -> list[Problem]:
     problems = []
-    present = set(os.listdir(store.paths.layers))
+    present = set(_names(store.paths.layers))
     held = lease.held_keys(store.db, "layer_data")
     rows = {row[0] for row in store.db.execute("SELECT key FROM layer_data")}
     chains = {row[0][7:] for row in store.db.execute("SELECT chain_id FROM layers")} | {"0" * 64}
@@ -98,7 +98,7 @@ def _layers(store: Store) -> list[Problem]:
 
 def _containers(store: Store) -> list[Problem]:
     problems = []
-    present = set(os.listdir(store.paths.containers))
+    present = set(_names(store.paths.containers))
     rows = {row[0]: row[1] for row in store.db.execute("SELECT id, auto_remove FROM containers")}
     going = _removing(store, removal.CONTAINER)
     for container, auto_remove in rows.items():
@@ -116,7 +116,7 @@ def _containers(store: Store) -> list[Problem]:
 
 def _volumes(store: Store) -> list[Problem]:
     problems = []
-    present = set(os.listdir(store.paths.volumes))
+    present = set(_names(store.paths.volumes))
     rows = {row[0] for row in store.db.execute("SELECT name FROM volumes")}
     going = _removing(store, removal.VOLUME)
     for name in rows:
@@ -142,7 +142,7 @@ def _runroot(store: Store) -> list[Problem]:
     problems = []
     rows = {row[0] for row in store.db.execute("SELECT id FROM containers")} | _removing(store, removal.CONTAINER)
     for part in ("containers", "rootfs"):
-        for name in os.listdir(f"{store.paths.runroot}/{part}"):
+        for name in _names(f"{store.paths.runroot}/{part}"):
             path = f"{store.paths.runroot}/{part}/{name}"
             if is_id(name) and name not in rows:
                 problems.append(Problem("S21", path, "belongs to a container that isn't there", True,
@@ -153,7 +153,7 @@ def _runroot(store: Store) -> list[Problem]:
 def _temporary(store: Store) -> list[Problem]:
     held = lease.held_keys(store.db, "tmp")
     problems = []
-    for name in os.listdir(store.paths.tmp):
+    for name in _names(store.paths.tmp):
         path = f"{store.paths.tmp}/{name}"
         if name not in held and (os.path.isdir(path) or is_abandoned(path)):
             problems.append(Problem("S18", path, "a temporary file whose writer is gone", True, _sweep(store, path, "tmp", name, "")))
@@ -167,7 +167,7 @@ def _temporary(store: Store) -> list[Problem]:
 
 def _trash(store: Store) -> list[Problem]:
     problems = []
-    for name in os.listdir(store.paths.trash):
+    for name in _names(store.paths.trash):
         ours = is_id(name)
         problems.append(Problem("S19", f"{store.paths.trash}/{name}", "left in the trash", ours,
                                 (lambda: trash.empty(store)) if ours else None))
@@ -176,7 +176,7 @@ def _trash(store: Store) -> list[Problem]:
 
 def _events(store: Store) -> list[Problem]:
     problems = []
-    numbers = events.segments(store.paths.events)
+    numbers = events.segments(store.paths.events) if os.path.isdir(store.paths.events) else []
     for number in numbers[:-1]:  # the last one's tail may be in the middle of being written
         size = os.stat(f"{store.paths.events}/{number:08d}.log").st_size
         whole = events.scan(store.paths.events, number)[1]

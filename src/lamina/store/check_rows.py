@@ -61,12 +61,35 @@ def _layers(store: Store) -> list[Problem]:
     for (chain, diff, parent) in db.execute("SELECT chain_id, diff_id, parent FROM layers"):
         if chain != (digest_of(f"{parent} {diff}".encode()) if parent else diff):
             problems.append(Problem("S7", chain, "the chain id isn't that of the layer's diff id and parent"))
+    problems += _unneeded_layers(store)
     held = lease.held_keys(db, "layer_data")
     for (key, driver) in db.execute("SELECT key, driver FROM layer_data WHERE key NOT IN (SELECT data_key FROM layers)"):
         if key not in held and not key.startswith("init-"):
             problems.append(Problem("S10", key, f"layer data of driver {driver} that no layer refers to", True,
                                     _drop_layer_data(store, key)))
     return problems
+
+
+def _unneeded_layers(store: Store) -> list[Problem]:
+    """Layers below no image, no container and no living lease; the topmost first, as each holds the one below it."""
+    db = store.db
+    parents: dict[str, str] = dict(db.execute("SELECT chain_id, parent FROM layers"))
+    needed: set[str] = set()
+    tops = {row[0] for row in db.execute("SELECT chain_id FROM images UNION SELECT layer_chain FROM containers")}
+    for top in tops | lease.held_keys(db, "layer"):
+        while top in parents and top not in needed:
+            needed.add(top)
+            top = parents[top]
+
+    def depth(chain: str) -> int:
+        seen: set[str] = set()
+        while chain in parents and chain not in seen:
+            seen.add(chain)
+            chain = parents[chain]
+        return len(seen)
+
+    return [Problem("S10", chain, "a layer that no image and no container needs", True, _drop_layer(store, chain))
+            for chain in sorted(set(parents) - needed, key=depth, reverse=True)]
 
 
 def _names(store: Store) -> list[Problem]:
@@ -121,10 +144,23 @@ def _update(store: Store, sql: str, params: tuple[object, ...]) -> Callable[[], 
     return run
 
 
+def _drop_layer(store: Store, chain: str) -> Callable[[], object]:
+    def run() -> None:
+        with store.db.write() as db:
+            key = db.value("SELECT data_key FROM layers WHERE chain_id=?", (chain,))
+            used = ("SELECT 1 FROM images WHERE chain_id=?1 UNION SELECT 1 FROM containers WHERE layer_chain=?1 "
+                    "UNION SELECT 1 FROM layers WHERE parent=?1")
+            if key is None or lease.held(db, "layer", chain) or db.one(used, (chain,)) is not None:
+                return
+            db.execute("DELETE FROM layers WHERE chain_id=?", (chain,))
+        _drop_layer_data(store, key)()
+    return run
+
+
 def _drop_layer_data(store: Store, key: str) -> Callable[[], object]:
     def run() -> None:
         with store.db.write() as db:
-            if lease.held(db, "layer_data", key):
+            if lease.held(db, "layer_data", key) or not is_id(key.removeprefix("init-")):
                 return
             if db.changes("DELETE FROM layer_data WHERE key=?1 AND NOT EXISTS (SELECT 1 FROM layers WHERE data_key=?1)", (key,)):
                 removal.enter(db, removal.LAYER_DATA, key)

@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Upgrades: every step resumable at every point; and the kept fixture store of each layout opens, upgrades and checks clean."""
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from lamina.containers.store import ContainerStore
+from lamina.errors import StoreError
+from lamina.store import schema, setup, upgrade
+from lamina.store.check import check
+from lamina.store.db import DB
+from lamina.store.open import Store, read_json
+from lamina.store.paths import Paths, engine_id
+from lamina.volumes.store import VolumeStore
+
+FIXTURES = Path(__file__).resolve().parents[1] / "fixtures" / "stores"
+
+
+class Cut(Exception):
+    pass
+
+
+def rows(db: DB) -> None:
+    db.execute("CREATE TABLE new_in_2 (a)")
+    db.execute("INSERT INTO new_in_2 VALUES (7)")
+
+
+def files(paths: Paths) -> None:
+    os.makedirs(paths.root + "/new-in-2", exist_ok=True)
+
+
+STEPS = {2: upgrade.Step(2, 2, rows, files), 3: upgrade.Step(3, 2, lambda db: db.execute("ALTER TABLE new_in_2 ADD COLUMN b") and None)}
+
+
+def run(paths: Paths) -> None:
+    upgrade.upgrade(paths, read_json(paths.layout) or {}, wal=True, steps=STEPS, target=3)
+
+
+def upgraded(paths: Paths) -> None:
+    db = DB(paths.database)
+    assert db.value("SELECT a FROM new_in_2") == 7 and db.value("SELECT value FROM meta WHERE key='layout'") == "3"
+    layout = read_json(paths.layout)
+    assert layout is not None and layout["layout"] == 3 and layout["min_reader"] == 2 and "upgrading" not in layout
+    db.close()
+
+
+def test_steps_follow_each_other(store: Store) -> None:
+    store.close()
+    run(store.paths)
+    upgraded(store.paths)
+    run(store.paths)  # nothing left to do
+    upgraded(store.paths)
+    with pytest.raises(StoreError, match="needs a lamina that reads layout 2"):
+        Store.open(store.paths.root, store.paths.runroot)
+
+
+@pytest.mark.parametrize("point", range(8))
+def test_cut_off_anywhere_it_is_resumed(store: Store, point: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    store.close()
+    count = 0
+
+    def cut(real: object) -> object:
+        def call(*args: object, **kwargs: object) -> object:
+            nonlocal count
+            count += 1
+            if count > point:
+                raise Cut
+            return real(*args, **kwargs)  # type: ignore[operator]
+        return call
+
+    with monkeypatch.context() as patch:
+        patch.setattr(setup, "write_layout", cut(setup.write_layout))
+        patch.setattr(DB, "execute", cut(DB.execute))
+        with pytest.raises(Cut):
+            run(store.paths)
+    if point >= 1 and (read_json(store.paths.layout) or {}).get("upgrading"):
+        with pytest.raises(StoreError, match="reads layout [23]"):  # an old lamina stays away from half an upgrade
+            Store.open(store.paths.root, store.paths.runroot)
+    run(store.paths)
+    upgraded(store.paths)
+
+
+def test_a_gap_is_refused(store: Store) -> None:
+    store.close()
+    with pytest.raises(StoreError, match="can't be upgraded"):
+        upgrade.upgrade(store.paths, read_json(store.paths.layout) or {}, wal=True, steps={3: STEPS[3]}, target=3)
+
+
+def test_there_is_a_fixture_of_every_layout() -> None:
+    assert sorted(path.name for path in FIXTURES.glob("layout-*.tar.xz")) == [f"layout-{n}.tar.xz" for n in range(1, schema.LAYOUT + 1)]
+
+
+@pytest.mark.parametrize("archive", sorted(FIXTURES.glob("layout-*.tar.xz")), ids=lambda p: p.name)
+def test_fixture_stores_open_upgrade_and_check(archive: Path, tmp_path: Path) -> None:
+    subprocess.run(["tar", "-xJf", str(archive), "-C", str(tmp_path), "--numeric-owner"], check=True)
+    paths = Paths(str(tmp_path / "root"), str(tmp_path / "run"))
+    setup.adopt(paths, engine_id(paths.root, paths.runroot))
+    with Store.open(paths.root, paths.runroot) as store:
+        assert check(store, full=True) == []
+        assert json.loads(Path(paths.layout).read_text())["layout"] == schema.LAYOUT
+        assert [tuple(row) for row in store.db.execute("SELECT repo, tag FROM tags")] == [("docker.io/library/fixture", "latest")]
+        (record,) = ContainerStore(store).list()
+        assert record.name == "fixture_box" and ContainerStore(store).state(record.id).exit_code == 3
+        (volume,) = VolumeStore(store).list()
+        assert (Path(volume.mountpoint) / "note").read_text() == "kept\n"
+        chain = store.db.value("SELECT chain_id FROM images")
+        assert os.readlink(Path(store.paths.layer_diff(chain[7:])) / "link") == "hello"
