@@ -35,6 +35,7 @@ SHORTS = {
     "run:run": "Create and run a new container from an image",
     "system:check": "Check that the store is whole, and repair it",
     "system:info": "Display system-wide information",
+    "system:reset": "Remove everything of this engine: containers, images, volumes, bridge, firewall table, both roots",
     "system:version": "Show the lamina version information",
     "transfer:commit": "Create a new image from a container's changes",
     "transfer:diff": "Inspect changes to files or directories on a container's filesystem",
@@ -167,6 +168,7 @@ FLAGS: dict[str, dict[str, str]] = {
         "repair": "Mend what can be mended",
     },
     "system:info": {"format": FORMAT_ONE},
+    "system:reset": {"force": "Do not prompt for confirmation"},
     "system:version": {"format": FORMAT_ONE},
     "transfer:commit": {
         "author": 'Author (e.g., "John Hannibal Smith <hannibal@a-team.com>")',

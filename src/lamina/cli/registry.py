@@ -73,5 +73,6 @@ GROUPS: dict[str, dict[str, tuple[str, str]]] = {
     "system": {
         "check": ("check", "system:check"),
         "info": ("info", "system:info"),
+        "reset": ("reset", "system:reset"),
     },
 }

@@ -11,7 +11,7 @@ from ..containers.store import ContainerStore, Record, check_name
 from ..errors import InvalidArgument, NotFound
 from ..util.ids import new_id, new_name
 from . import config as configs
-from . import mounts
+from . import mounts, planning
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -41,6 +41,7 @@ class Containers:
         if not isinstance(image_ref, str) or not image_ref:
             raise InvalidArgument("invalid reference format")
         host = configs.host_config(body)
+        planning.capabilities(host)  # one that can't be granted is told before anything is made
         image = self.engine.image_store.resolve(image_ref)
         facts = image.document
         if platform:

@@ -118,6 +118,7 @@ class System:
         for name in (f"{store.names.cgroup}/monitor", store.names.cgroup):
             Cgroup.open(name).remove()
         store.close()
+        engine.reap_at_close = False  # there is no database any more
         for root in (paths.runroot, paths.root):
             refuse_foreign_mounts(root)
         for root, known in ((paths.runroot, paths.RUN_DIRS), (paths.root, paths.ROOT_DIRS)):

@@ -88,8 +88,19 @@ def check(cli: Cli, opts: Opts, args: list[str]) -> int:
     return 1 if problems else 0
 
 
+def reset(cli: Cli, opts: Opts, args: list[str]) -> int:
+    from lamina.cli.verbs.images import confirm
+
+    question = f"WARNING! This will remove all containers, images, volumes and all other data of the engine in {cli.root}.\nAre you sure you want to continue? [y/N] "
+    if not opts["force"] and not confirm(cli, question):
+        return 1
+    cli.engine.system.reset()
+    return 0
+
+
 VERBS = {
     "version": Verb(version, "[OPTIONS]", 0, 0, (("format", "f", "string", ""),)),
     "info": Verb(info, "[OPTIONS]", 0, 0, (("format", "f", "string", ""),)),
+    "reset": Verb(reset, "[OPTIONS]", 0, 0, (("force", "f", "bool", False),)),
     "check": Verb(check, "[OPTIONS]", 0, 0, (("full", "", "bool", False), ("repair", "", "bool", False))),
 }
