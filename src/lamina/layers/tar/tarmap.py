@@ -276,5 +276,7 @@ def _copy(found: _Map, diff_fd: int, real: bytes, pieces: Map, out: Output) -> N
                 os.lseek(fd, offset, os.SEEK_SET)
             if out.read_from(fd, length) != length:
                 raise found.broken(f"{shown(real)} is shorter than it was")
+    except (OSError, OverflowError) as error:
+        raise found.broken(f"{shown(real)} can't be read: {error}")
     finally:
         os.close(fd)
