@@ -197,6 +197,17 @@ def test_failures_leave_nothing(box: oci.Bundle) -> None:
 
 
 @needs_root
+def test_start_tells_why_the_program_cant_be_run(box: oci.Bundle) -> None:
+    """Found and executable, so `create` succeeds; only execve itself sees that it is no program, in a process nobody waits for."""
+    (box.rootfs / "bin/odd").write_bytes(b"\x7fNOT AN ELF")
+    (box.rootfs / "bin/odd").chmod(0o755)
+    box.spec["process"]["args"] = ["odd"]
+    box.create()
+    assert "exec format error" in box.call("start", "c1", ok=False).stderr
+    box.wait_for("stopped")
+
+
+@needs_root
 def test_seccomp_of_the_bundle(box: oci.Bundle) -> None:
     box.spec["linux"]["seccomp"] = {
         "defaultAction": "SCMP_ACT_ALLOW",

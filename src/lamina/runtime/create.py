@@ -115,7 +115,8 @@ def create(spec: dict[str, Any], *, rootfs: str | int, container_id: str = "", s
     spec: OCI config.json. rootfs: its root directory on the host, or a detached mount's fd (stays the caller's). stdio: three fds for
     0, 1, 2 (stay the caller's); None is the null device; with `terminal` a pty is made in the container and its master handed over.
     cgroup: made and limited before; the child enters it by itself. seccomp: compiled filter. die_with_parent: SIGKILL when the
-    calling thread ends. gate_fd: after START, wait for one byte from this fd (for `lamina-runtime start` in another process).
+    calling thread ends. gate_fd: after START, wait for one byte from this fd (`lamina-runtime start` in another process); why exec failed
+    is written to it.
     before_pivot: called in the child when the tree is built and the host's root is still there (OCI hooks); hook_fds stay open for it.
     Raises InvalidArgument or NotSupported for what config.json asks wrongly, OSError if the clone fails.
     """
@@ -239,9 +240,15 @@ def _child(todo: Plan, sock: _socket.socket, gate_fd: int) -> None:
     if master >= 0:
         os.close(master)
     handshake.await_start(sock)
-    if gate_fd >= 0 and not os.read(gate_fd, 1):
+    if gate_fd < 0:
+        process.execute(wanted, path)
+    if not os.read(gate_fd, 1):
         os._exit(1)
-    process.execute(wanted, path)
+    try:
+        process.execute(wanted, path)
+    except StartError as e:
+        os.write(gate_fd, e.message.encode("utf-8", "replace")[:2048])  # who made us has gone; who opened the gate still looks there
+        raise
 
 
 def _build(todo: Plan) -> tuple[int, int]:

@@ -165,11 +165,25 @@ def start(state: StateDir) -> list[str]:
         poll = select.poll()
         poll.register(gate, 0)
         poll.poll(30_000)
+        failure = _left_in(gate)
     except OSError as e:
         raise StartError(f"cannot start container {state.id}: {e.strerror}") from None
     finally:
         os.close(gate)
+    if failure:
+        raise StartError(f"unable to start container process: {failure}")
     return hooks.run_all(spec, "poststart", state.state("running"))
+
+
+def _left_in(gate: int) -> str:
+    """What the init wrote back instead of running its program; asked when its end is closed, so our own reading end disturbs nothing."""
+    fd = os.open(f"/proc/self/fd/{gate}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        return os.read(fd, 4096).decode("utf-8", "replace")
+    except BlockingIOError:
+        return ""
+    finally:
+        os.close(fd)
 
 
 def _start_hooks(state: StateDir, spec: dict[str, Any]) -> None:
