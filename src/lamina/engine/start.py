@@ -38,7 +38,8 @@ def start(containers: Containers, record: Record, attach: dict[str, bool] | None
         try:
             network, warnings = connect(containers, record)
             check_sources(record)
-            plan = write_bundle(containers, record, network)
+            resolv, more = files.resolv_conf(files.host_resolv_conf(), host_network=network["mode"] == "host")
+            plan = write_bundle(containers, record, network, resolv)
             store.close(lazy=True)
             client = launch(plan, attach)
             client.wait_started(START_TIMEOUT)
@@ -47,7 +48,7 @@ def start(containers: Containers, record: Record, attach: dict[str, bool] | None
                 client.close()
             containers.finish(record.id)
             raise
-    client.warnings = warnings
+    client.warnings = warnings + more
     return client
 
 
@@ -89,14 +90,13 @@ def check_sources(record: Record) -> None:
             raise LaminaError(f"error while mounting {point['Destination']}: source {point['Source']}: {e.strerror}") from None
 
 
-def write_bundle(containers: Containers, record: Record, network: dict[str, Any]) -> dict[str, Any]:
+def write_bundle(containers: Containers, record: Record, network: dict[str, Any], resolv: str) -> dict[str, Any]:
     """Fills the bundle; returns the plan. Files of the bundle are made anew at each start, as docker does."""
     engine = containers.engine
     store, paths = engine.store, engine.store.paths
     host = record.config["HostConfig"]
     address = [network["ipv4"].partition("/")[0]] if network["mode"] == "bridge" else []
     hostname = planning.hostname_of(record)
-    resolv, _ = files.resolv_conf(files.host_resolv_conf(), host_network=network["mode"] == "host")
     hosts = files.hosts(hostname, domainname=record.config["Config"]["Domainname"], addresses=address)
     for name, text in (("resolv.conf", resolv), ("hosts", hosts), ("hostname", files.hostname(hostname))):
         put(paths.container_file(record.id, name), text.encode("utf-8", "surrogateescape"), 0o644)

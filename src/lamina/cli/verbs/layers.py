@@ -114,8 +114,8 @@ def _siblings_below(layers: list[dict[str, Any]]) -> list[bool]:
 
 
 def path(cli: Cli, opts: Opts, args: list[str]) -> int:
-    """The directory of the topmost layer of an image, the read-write one of a container, or of a layer by its id."""
-    return 1 if each(cli, args, lambda ref: cli.clean(str(cli.engine.layers.path(ref)))) else 0
+    """A directory a line, the top one first: all of an image's or a container's, what an overlay mount unites; or that of a layer."""
+    return 1 if each(cli, args, lambda ref: "\n".join(map(cli.clean, cli.engine.layers.path(ref)))) else 0
 
 
 NO_TRUNC = ("no-trunc", "", "bool", False)
