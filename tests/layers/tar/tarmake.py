@@ -8,6 +8,7 @@ from pathlib import Path
 
 from lamina.layers.tar import header as h
 
+
 def member(name: bytes, data: bytes = b"", **fields: object) -> bytes:
     """One raw member; unlike TarWriter it writes whatever it is told."""
     values = {"type": h.REG, "mode": 0o644, "uid": 0, "gid": 0, "size": len(data), "mtime": 1_000_000_000, **fields}
@@ -52,5 +53,13 @@ def snapshot(root: Path) -> dict[str, tuple[object, ...]]:
             elif os.path.isfile(path):
                 data = Path(path).read_bytes()
             xattrs = {n: os.getxattr(path, n, follow_symlinks=False) for n in os.listxattr(path, follow_symlinks=False)}
-            found[os.path.relpath(path, root)] = (st.st_mode, st.st_uid, st.st_gid, st.st_rdev, st.st_mtime_ns, data, tuple(sorted(xattrs.items())))
+            found[os.path.relpath(path, root)] = (
+                st.st_mode,
+                st.st_uid,
+                st.st_gid,
+                st.st_rdev,
+                st.st_mtime_ns,
+                data,
+                tuple(sorted(xattrs.items())),
+            )
     return found

@@ -55,7 +55,9 @@ def rich_tree(tree: Path) -> None:
         f.seek(1 << 20)
         f.write(b"middle")
         f.truncate(8 << 20)
-    acl = struct.pack("<I", 2) + b"".join(struct.pack("<HHI", *e) for e in [(1, 7, 2**32 - 1), (2, 5, 1000), (4, 5, 2**32 - 1), (16, 5, 2**32 - 1), (32, 0, 2**32 - 1)])
+    acl = struct.pack("<I", 2) + b"".join(
+        struct.pack("<HHI", *e) for e in [(1, 7, 2**32 - 1), (2, 5, 1000), (4, 5, 2**32 - 1), (16, 5, 2**32 - 1), (32, 0, 2**32 - 1)]
+    )
     os.setxattr(tree / "deep", "system.posix_acl_access", acl)
     os.setxattr(tree / "deep", "system.posix_acl_default", acl)
     os.chmod(tree / "bin", 0o1777)
@@ -73,7 +75,10 @@ def test_a_rich_tree_comes_back(tmp_path: Path, root: Path, run: Extract, option
                 os.utime(path, (10**9, 10**9))
         os.utime(tree / "bin" / "link", (10**9, 10**9), follow_symlinks=False)
         os.utime(tree / "bin" / "long", (10**9, 10**9), follow_symlinks=False)
-        for path, names in [(tree / "bin" / "prog", ["security.capability", "user.note"]), (tree / "deep", ["system.posix_acl_access", "system.posix_acl_default"])]:
+        for path, names in [
+            (tree / "bin" / "prog", ["security.capability", "user.note"]),
+            (tree / "deep", ["system.posix_acl_access", "system.posix_acl_default"]),
+        ]:
             for name in names:
                 os.removexattr(path, name)
     extra = ["--xattrs", "--xattrs-include=*"] if "--format=pax" in options else []
@@ -103,20 +108,34 @@ def test_modes_do_not_depend_on_the_umask(run: Extract, root: Path) -> None:
 
 def test_last_member_wins(run: Extract, root: Path) -> None:
     data = member(b"f", b"one") + member(b"f", b"three") + member(b"d/", type=h.DIR) + member(b"d/x", b"1") + member(b"d", b"file")
-    data += member(b"e", b"file") + member(b"e/", type=h.DIR, mode=0o700) + member(b"s", type=h.SYM, linkname=b"f") + member(b"s", b"own") + END
+    data += (
+        member(b"e", b"file") + member(b"e/", type=h.DIR, mode=0o700) + member(b"s", type=h.SYM, linkname=b"f") + member(b"s", b"own") + END
+    )
     run(data, mode="plain")
     assert (root / "f").read_text() == "three" and (root / "d").read_text() == "file"
     assert (root / "e").is_dir() and (root / "s").read_text() == "own" and not (root / "s").is_symlink()
 
 
 def test_directory_times_and_missing_parents(run: Extract, root: Path) -> None:
-    run(member(b"./", type=h.DIR, mode=0o711, mtime=5) + member(b"d/", type=h.DIR, mtime=7) + member(b"d/f", b"1") + member(b"i/j/k", b"1", mtime=9) + END)
+    run(
+        member(b"./", type=h.DIR, mode=0o711, mtime=5)
+        + member(b"d/", type=h.DIR, mtime=7)
+        + member(b"d/f", b"1")
+        + member(b"i/j/k", b"1", mtime=9)
+        + END
+    )
     assert [int((root / n).stat().st_mtime) for n in (".", "d", "i", "i/j")] == [5, 7, 9, 9]
     assert root.stat().st_mode & 0o777 == 0o711
 
 
 def test_parents_that_are_links_are_followed_within_the_root(run: Extract, root: Path) -> None:
-    run(member(b"usr/lib/", type=h.DIR) + member(b"lib", type=h.SYM, linkname=b"/usr/lib") + member(b"lib/so", b"1") + member(b"lib/../x", b"2") + END)
+    run(
+        member(b"usr/lib/", type=h.DIR)
+        + member(b"lib", type=h.SYM, linkname=b"/usr/lib")
+        + member(b"lib/so", b"1")
+        + member(b"lib/../x", b"2")
+        + END
+    )
     assert (root / "usr/lib/so").read_text() == "1" and (root / "x").read_text() == "2"
 
 
@@ -142,7 +161,13 @@ def test_a_directory_that_replaces_a_file_hides_what_is_below(run: Extract, root
 
 
 def test_aufs_metadata_is_left_out(run: Extract, root: Path) -> None:
-    run(member(b".wh..wh.plnk/", type=h.DIR) + member(b".wh..wh.plnk/1.2", b"data") + member(b".wh..wh.aufs", b"x") + member(b"f", b"1") + END)
+    run(
+        member(b".wh..wh.plnk/", type=h.DIR)
+        + member(b".wh..wh.plnk/1.2", b"data")
+        + member(b".wh..wh.aufs", b"x")
+        + member(b"f", b"1")
+        + END
+    )
     assert os.listdir(root) == ["f"]
 
 

@@ -57,10 +57,17 @@ CASES = {
     "whiteout of its own": member(b"f", b"1") + member(b".wh.f") + END,
     "long names": gnu_long(b"n" * 200) + member(b"n", b"1") + pax({b"path": b"\xff" * 150}) + member(b"x", b"2") + END,
     "through links": member(b"lib", type=h.SYM, linkname=b"usr/lib") + member(b"lib/x", b"1") + member(b"usr/lib/y", b"2") + END,
-    "link replaced": member(b"l", type=h.SYM, linkname=b"a") + member(b"l/x", b"1") + member(b"l", type=h.SYM, linkname=b"b") + member(b"l/x", b"2") + END,
+    "link replaced": member(b"l", type=h.SYM, linkname=b"a")
+    + member(b"l/x", b"1")
+    + member(b"l", type=h.SYM, linkname=b"b")
+    + member(b"l/x", b"2")
+    + END,
     "global header": pax({b"comment": b"git"}, h.PAX_GLOBAL) + member(b"f", b"1") + END,
     "label": member(b"volume", type=h.GNU_LABEL) + member(b"f", b"1") + END,
-    "sparse overwritten": pax({b"GNU.sparse.size": b"9000", b"GNU.sparse.map": b"0,3,8000,2"}) + member(b"s", b"abcde") + member(b"s", b"x") + END,
+    "sparse overwritten": pax({b"GNU.sparse.size": b"9000", b"GNU.sparse.map": b"0,3,8000,2"})
+    + member(b"s", b"abcde")
+    + member(b"s", b"x")
+    + END,
     "sparse": pax({b"GNU.sparse.size": b"9000", b"GNU.sparse.map": b"0,3,8000,2"}) + member(b"s", b"abcde") + END,
 }
 
@@ -71,7 +78,11 @@ def test_exactly_again(tmp_path: Path, data: bytes, mode: str) -> None:
     again(data, tmp_path, mode)
 
 
-@pytest.mark.parametrize("options", [["--format=gnu", "-S"], ["--format=pax", "-S"], ["--format=oldgnu"], ["--format=pax", "--sparse-version=0.0", "-S"]], ids=" ".join)
+@pytest.mark.parametrize(
+    "options",
+    [["--format=gnu", "-S"], ["--format=pax", "-S"], ["--format=oldgnu"], ["--format=pax", "--sparse-version=0.0", "-S"]],
+    ids=" ".join,
+)
 def test_what_gnu_tar_makes_of_a_rich_tree(tmp_path: Path, options: list[str]) -> None:
     rich_tree(tmp_path / "tree")
     again(subprocess.run(["tar", "-C", tmp_path / "tree", *options, "-c", "."], check=True, capture_output=True).stdout, tmp_path)

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Trees become tars: the same bytes for the same state, what tarfile and GNU tar read back, whiteouts as OCI has them; and changes as docker's."""
+"""Trees become tars: the same bytes for the same state, what tarfile and GNU tar read back, whiteouts as OCI has them; and changes as
+docker tells them."""
 
 from __future__ import annotations
 
@@ -182,8 +183,24 @@ def lay(root: Path) -> None:
 
 
 EXPECTED = [
-    *[("C", b"/etc"), ("D", b"/etc/fstab"), ("A", b"/etc/fstab2"), ("C", b"/etc/passwd"), ("C", b"/media"), ("A", b"/new"), ("A", b"/new/f")],
-    *[("C", b"/srv"), ("C", b"/usr"), ("C", b"/usr/bin"), ("C", b"/usr/bin/x"), ("A", b"/usr/bin/x/in"), ("C", b"/usr/share"), ("C", b"/usr/share/doc")],
+    *[
+        ("C", b"/etc"),
+        ("D", b"/etc/fstab"),
+        ("A", b"/etc/fstab2"),
+        ("C", b"/etc/passwd"),
+        ("C", b"/media"),
+        ("A", b"/new"),
+        ("A", b"/new/f"),
+    ],
+    *[
+        ("C", b"/srv"),
+        ("C", b"/usr"),
+        ("C", b"/usr/bin"),
+        ("C", b"/usr/bin/x"),
+        ("A", b"/usr/bin/x/in"),
+        ("C", b"/usr/share"),
+        ("C", b"/usr/share/doc"),
+    ],
     *[("C", b"/usr/share/doc/bash"), ("D", b"/usr/share/doc/bash/a"), ("D", b"/usr/share/doc/bash/b"), ("A", b"/usr/share/doc/bash/n")],
 ]
 

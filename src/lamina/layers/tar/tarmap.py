@@ -31,6 +31,7 @@ from .names import shown
 from .output import Output, Write
 from .sparse import Map
 
+StrPath = str | bytes | os.PathLike[str]
 MAGIC = b"LMTARM1\n"
 PACKER = 1
 """version of pack.py's form; a change of its bytes needs a new number and the old form kept for old maps"""
@@ -117,7 +118,7 @@ def write_canonical(out: BinaryIO, size: int, hexdigest: str) -> None:
 class _Map:
     """An opened map: where its chunks lie."""
 
-    def __init__(self, path: str | bytes) -> None:
+    def __init__(self, path: StrPath) -> None:
         self.path = os.fsdecode(path)
         self.fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         self.main: list[tuple[int, int]] = []
@@ -212,7 +213,7 @@ class _Operations:
         return b"".join(parts)
 
 
-def assemble(tarmap_path: str | bytes, diff_fd: int, write: Write | None) -> tuple[str, int]:
+def assemble(tarmap_path: StrPath, diff_fd: int, write: Write | None) -> tuple[str, int]:
     """Write the exact archive again: (hex sha256, size). StoreError if map and tree don't give the recorded digest; what was written until
     then is wrong, so the caller publishes nothing before this returns. `write=None` only verifies."""
     found = _Map(tarmap_path)
