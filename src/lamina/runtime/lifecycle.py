@@ -36,7 +36,8 @@ def resources_of(spec: dict[str, Any]) -> dict[str, Any]:
     """linux.resources with the device rules that hold for every container: deny all, the bundle's, then the default devices."""
     resources = dict((spec.get("linux") or {}).get("resources") or {})
     given = list(resources.get("devices") or ())
-    everything = any(r.get("allow") and (r.get("type") or "a") == "a" and r.get("major") in (None, -1) for r in given if isinstance(r, dict))
+    rules = [r for r in given if isinstance(r, dict)]
+    everything = any(r.get("allow") and (r.get("type") or "a") == "a" and r.get("major") in (None, -1) for r in rules)
     if not everything:
         resources["devices"] = [{"allow": False, "access": "rwm"}, *given, *DEFAULT_ALLOW]
     return resources
