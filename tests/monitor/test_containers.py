@@ -21,6 +21,7 @@ from lamina.monitor import execmon, launch
 from lamina.monitor.client import Client, connect
 from lamina.monitor.lock import lock
 from lamina.runtime.cgroups import Cgroup
+from lamina.store import events
 from lamina.util import fastjson
 
 from .bundle import Engine
@@ -262,6 +263,15 @@ def test_pause(engine: Engine) -> None:
         assert state(plan).status == "running"
         until(lambda: os.path.getsize(plan["log"]["path"]) > size)
     kill_container(plan)
+
+
+def test_events_are_written(engine: Engine, tmp_path: Path) -> None:
+    plan = engine.plan("sh", "-c", "exit 7", events={"path": str(tmp_path), "attributes": {"name": "x"}})
+    with launch.spawn_monitor(plan) as client:
+        assert client.wait(20) == 7
+        seen = [(e.type, e.action, e.id, e.attributes) for e in events.read(str(tmp_path))]  # all before the exit was told
+    assert seen == [("container", "start", plan["id"], {"name": "x"}),
+                    ("container", "die", plan["id"], {"name": "x", "exitCode": "7", "execDuration": "0"})]
 
 
 def test_out_of_memory_is_noted(engine: Engine) -> None:

@@ -185,5 +185,11 @@ class Session:
         self._masks = want
 
 
+def has_ended(pidfd: int) -> bool:
+    poller = select.poll()
+    poller.register(pidfd, IN)
+    return bool(poller.poll(0))
+
+
 def exit_frame(code: int) -> bytes:
     return protocol.frame(protocol.M_EXIT, protocol.U32.pack(code))

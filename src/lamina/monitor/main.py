@@ -5,6 +5,13 @@ In order: lock, socket, root mount, user, working directory, cgroup, stdio, init
 clients hear STARTED. Each step that changed the world registers how it is undone; an error at any of them undoes all. At the end:
 output, state.json, socket gone, EXIT to the clients, and only then unmount, cgroup, network, files. Whoever wants to start or remove
 the container takes the lock (lock.py) first, and so waits for the end of all that.
+
+The plan, pure data: {"version":1, "id", "name", "run_dir" (of the socket), "state_path", "rootfs" (mount point of the root; made and
+removed), "mount": {"type":"overlay","lowers" (top first),"upper","work","volatile"} or {"type":"bind","source"}, "spec" (OCI config.json),
+"user" ("name:group", resolved in the root), "group_add", "workdir" (made if missing), "network" (network.plug's plan), "cgroup",
+"monitor_cgroup", "tty", "open_stdin", "stdin_once", "console_size"?: [rows, columns], "log": {"path","max_size","max_file"} or null,
+"seccomp_path" or null, "events"?: {"path","attributes"} (start, die, oom, pause, unpause go to that journal), "auto_remove",
+"remove": [paths deleted after the exit was told]}. All paths are absolute; unknown keys are ignored.
 """
 from __future__ import annotations
 
@@ -17,7 +24,7 @@ from lamina.linux import fs, mount, ns
 from lamina.linux._libc import AT_FDCWD
 from lamina.monitor import cleanup, loop, place, protocol
 from lamina.monitor.client import SOCK
-from lamina.monitor.lock import lock
+from lamina.monitor.lock import lock as lock
 from lamina.monitor.stdio import Stdio
 from lamina.runtime import create, profile, users
 from lamina.runtime.cgroups import Cgroup
@@ -138,7 +145,12 @@ class Container(loop.Session):
         if network.get("mode") in ("bridge", "none"):
             from lamina.network import plug
 
-            name = plug.plug(network, init.pid)
+            try:
+                name = plug.plug(network, init.pid)
+            except (OSError, errors.LaminaError):
+                if loop.has_ended(init.pidfd):
+                    init.wait_ready()  # it died meanwhile: its own words are the reason
+                raise
             self.undo.insert(0, ("network", lambda: plug.unplug(network, name)))  # last of all: by then the namespace's death has done it
         init.wait_ready()
         if stdio.tty:
@@ -150,7 +162,7 @@ class Container(loop.Session):
     def settle(self) -> None:
         """What can be done while the init builds its world: this process's own cgroups, the log, and the last imports."""
         from lamina.monitor import logs
-        from lamina.store import trash  # noqa: F401  # for cleanup, which must not import any more
+        from lamina.store import events, trash  # noqa: F401  # for `event` and cleanup, which must not import any more
 
         place.settle()
         log = self.plan.get("log")
@@ -162,6 +174,7 @@ class Container(loop.Session):
         assert self.init is not None
         state.status, state.pid, state.start_time, state.started_at = states.RUNNING, self.pid, self.init.start_time, times.now_ns()
         self.save()
+        self.event("start")
         started = protocol.json_frame(protocol.M_STARTED, {"pid": self.pid, "started_at": state.started_at})
         self.server.started = started
         self.server.broadcast(started)
@@ -176,6 +189,7 @@ class Container(loop.Session):
         self.cgroup.freeze()
         self.state.status = states.PAUSED
         self.save()
+        self.event("pause")
 
     def unpause(self) -> None:
         if self.state.status != states.PAUSED or self.cgroup is None:
@@ -183,6 +197,7 @@ class Container(loop.Session):
         self.cgroup.thaw()
         self.state.status = states.RUNNING
         self.save()
+        self.event("unpause")
 
     # -- the end
 
@@ -197,6 +212,9 @@ class Container(loop.Session):
                 pass
         self.pid, self.init = 0, None
         self.save()
+        if state.oom_killed:
+            self.event("oom")
+        self.event("die", exitCode=str(code), execDuration=str(max(0, state.finished_at - state.started_at) // times.BILLION))
         self.undo = [(what, undo) for what, undo in self.undo if what != "socket"]
         self.close_socket()
         self.server.finish(loop.exit_frame(code))
@@ -244,6 +262,17 @@ class Container(loop.Session):
             states.save(self.plan["state_path"], self.state)
         except OSError:
             pass  # a full disk must not end a container; readers see the last state, and that the monitor lives or not
+
+    def event(self, action: str, **more: str) -> None:
+        """One line for the journal, in docker's words; before the clients are told, so that theirs come later."""
+        where = self.plan.get("events")
+        if where:
+            from lamina.store import events
+
+            try:
+                events.append(where["path"], "container", action, self.plan["id"], {**where["attributes"], **more})
+            except (OSError, errors.LaminaError):
+                pass  # news, not worth a container
 
     def make_durable(self) -> None:
         """The exit code of a kept container survives a power cut; after it was told, since this waits for the disk."""
