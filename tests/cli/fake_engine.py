@@ -47,15 +47,15 @@ class Fake:
 
 class _Part:
     def __init__(self, fake: Fake, path: str) -> None:
-        self.fake = fake
-        self.path = path
+        self._fake = fake
+        self._path = path
 
     def __getattr__(self, name: str) -> Any:
-        return _Part(self.fake, f"{self.path}.{name}")
+        return _Part(self._fake, f"{self._path}.{name}")
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        self.fake.calls.append((self.path, args, kwargs))
-        answer = self.fake.answers.get(self.path)
+        self._fake.calls.append((self._path, args, kwargs))
+        answer = self._fake.answers.get(self._path)
         if callable(answer):
             answer = answer(*args, **kwargs)
         if isinstance(answer, LaminaError):

@@ -82,8 +82,9 @@ def test_flags_end_at_the_first_argument() -> None:
     ("argv", "name", "value"),
     [
         (["--name=x", "i"], "name", "x"), (["--name", "-x", "i"], "name", "-x"), (["--name=", "i"], "name", ""),
-        (["-wx", "i"], "workdir", "x"), (["-w=x", "i"], "workdir", "x"), (["-w=", "i"], "workdir", "="), (["-itw", "x", "i"], "workdir", "x"),
-        (["--rm=false", "i"], "rm", False), (["-i=T", "i"], "interactive", True), (["--pids-limit", "0x10", "i"], "pids-limit", 16), (["--pids-limit=-010", "i"], "pids-limit", -8),
+        (["-wx", "i"], "workdir", "x"), (["-w=x", "i"], "workdir", "x"), (["-w=", "i"], "workdir", "="),
+        (["-itw", "x", "i"], "workdir", "x"), (["--rm=false", "i"], "rm", False), (["-i=T", "i"], "interactive", True),
+        (["--pids-limit", "0x10", "i"], "pids-limit", 16), (["--pids-limit=-010", "i"], "pids-limit", -8),
     ],
 )  # fmt: skip
 def test_pflag_spellings(argv: list[str], name: str, value: object) -> None:

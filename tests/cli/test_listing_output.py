@@ -185,16 +185,14 @@ def test_prune_asks_first(capfd: Capture, monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_layer_tree_drawing() -> None:
-    def row(n: str, depth: int, images: list[str]) -> dict[str, Any]:
-        names = [f"{i}:1" for i in images]
-        return {"ChainId": "sha256:" + n * 64, "Key": n, "Depth": depth, "Size": 1000, "Images": images, "ImageNames": names}
+    def row(n: str, depth: int, *top_of: str) -> dict[str, Any]:
+        return {"ChainId": "sha256:" + n * 64, "Depth": depth, "Size": 1000, "Images": [], "TopOf": list(top_of)}
 
-    layers = [row("a", 0, ["x", "y"]), row("b", 1, ["x"]), row("c", 2, ["x"]), row("d", 1, ["y"]), row("e", 0, ["z"])]
-    ends = {"x": 2, "y": 3, "z": 4}
-    assert draw(layers, ends, ascii_only=True, trunc=True) == [
+    layers = [row("a", 0), row("b", 1), row("c", 2, "x:1"), row("d", 1, "y:1", "y:2"), row("e", 0, "z:1")]
+    assert draw(layers, ascii_only=True, trunc=True) == [
         "aaaaaaaaaaaa  1kB",
         "|- bbbbbbbbbbbb  1kB",
         "|  `- cccccccccccc  1kB  x:1",
-        "`- dddddddddddd  1kB  y:1",
+        "`- dddddddddddd  1kB  y:1, y:2",
         "eeeeeeeeeeee  1kB  z:1",
     ]

@@ -22,7 +22,7 @@ SHORTS = {
     "inspect:image": "Display detailed information on one or more images",
     "inspect:inspect": "Return low-level information on Docker objects",
     "layers:ls": "List the read-only layers and the images that use them",
-    "layers:path": "Print the directory on the host that holds a layer's files",
+    "layers:path": "Print the directories on the host that hold the layers, the top one first",
     "layers:tree": "Show which layer stands on which",
     "lifecycle:kill": "Kill one or more running containers",
     "lifecycle:rm": "Remove one or more containers",

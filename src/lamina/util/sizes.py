@@ -29,8 +29,8 @@ def parse_bytes(text: str) -> int:
         power = SUFFIXES.find(suffix[0]) + 1
         if not power or suffix[1:] not in ("", "b", "ib"):
             raise ValueError(f"invalid suffix: '{suffix}'")
-        factor = 1024**power
-    value = int(digits) * factor // 10 ** len(fraction)
+        factor = 1 << (10 * power)
+    value: int = int(digits) * factor // 10 ** len(fraction)
     if value >= 1 << 63:
         raise ValueError(f"invalid size: '{text}'")
     return value

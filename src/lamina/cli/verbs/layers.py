@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """`layer ls|tree|path`: the read-only layers of the store, who uses them, and where their files are. Ours; docker has no such verbs.
 
-The engine's rows (`layers/listing.py`) have ChainId, DiffId, Parent, Key, Driver, Size, Created, Path, Depth, Images and ImageNames (the
-images whose stack holds the layer), parents before children; a container's tree ends with its read-write layer, without a ChainId.
+The engine's rows have ChainId, DiffId, Parent, Driver, Size, Created (Unix seconds), Path, Depth, Images (names of those whose stack
+holds the layer) and TopOf (names of those that end there), parents before children; a container's tree ends with its read-write layer.
 """
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from lamina.cli.flags import Opts, Verb
 from lamina.cli.table import render, short_id
 from lamina.cli.verbs.lifecycle import each
 from lamina.util.sizes import human_duration, human_size
-from lamina.util.times import parse_rfc3339
 
 HEADERS = {
     "ID": "LAYER ID", "DiffID": "DIFF ID", "Parent": "PARENT", "Driver": "DRIVER", "CreatedSince": "CREATED", "Size": "SIZE",
@@ -39,16 +38,15 @@ class LayerRow:
     def field(self, name: str) -> str:
         layer = self.layer
         if name == "ID":
-            return self._id(layer["ChainId"] or layer["Key"])
+            return self._id(layer["ChainId"])
         if name in ("DiffID", "Parent"):
             return self._id(layer["DiffId" if name == "DiffID" else "Parent"])
         if name == "CreatedSince":
-            created = layer["Created"]
-            return human_duration(time.time() - parse_rfc3339(created) / 1e9) + " ago" if created else "N/A"
+            return human_duration(time.time() - layer["Created"]) + " ago"
         if name == "Size":
             return human_size(layer["Size"], 3)
         if name == "Images":
-            return ", ".join(layer["ImageNames"]) or "<none>"
+            return ", ".join(layer["Images"]) or "<none>"
         if name in ("Driver", "Path"):
             return str(layer[name])
         raise KeyError(name)
@@ -72,16 +70,12 @@ def ls(cli: Cli, opts: Opts, args: list[str]) -> int:
 def tree(cli: Cli, opts: Opts, args: list[str]) -> int:
     """All layers (or those of one image or container) from the bases up, each with its size and the images that end there."""
     layers = cli.engine.layers.tree(args[0] if args else None)
-    ends: dict[str, int] = {}  # image -> the row of its topmost layer: of all that hold it, the deepest
-    for i, layer in enumerate(layers):
-        for image in layer["Images"]:
-            ends[image] = i
-    for line in draw(layers, ends, ascii_only=opts["ascii"], trunc=not opts["no-trunc"]):
+    for line in draw(layers, ascii_only=opts["ascii"], trunc=not opts["no-trunc"]):
         cli.out(cli.clean(line))
     return 0
 
 
-def draw(layers: list[dict[str, Any]], ends: dict[str, int], *, ascii_only: bool, trunc: bool) -> list[str]:
+def draw(layers: list[dict[str, Any]], *, ascii_only: bool, trunc: bool) -> list[str]:
     """A line a layer, children indented under their parent; rows come parents first, each with its Depth."""
     bar, fork, last = ("|  ", "|- ", "`- ") if ascii_only else ("\u2502  ", "\u251c\u2500 ", "\u2514\u2500 ")
     more = _siblings_below(layers)
@@ -93,10 +87,7 @@ def draw(layers: list[dict[str, Any]], ends: dict[str, int], *, ascii_only: bool
         mark = "" if not depth else fork if more[i] else last
         indents.append("" if not depth else bar if more[i] else "   ")
         row = LayerRow(layer, trunc=trunc)
-        if layer["ChainId"]:
-            names = ", ".join(name for image, name in zip(layer["Images"], layer["ImageNames"], strict=True) if ends[image] == i)
-        else:
-            names = f"{layer['Name']} (read-write)"
+        names = ", ".join(layer["TopOf"])
         lines.append("".join(indents[:-1]) + mark + f"{row.field('ID')}  {row.field('Size')}" + (f"  {names}" if names else ""))
     return lines
 
@@ -114,8 +105,8 @@ def _siblings_below(layers: list[dict[str, Any]]) -> list[bool]:
 
 
 def path(cli: Cli, opts: Opts, args: list[str]) -> int:
-    """A directory a line, the top one first: all of an image's or a container's, what an overlay mount unites; or that of a layer."""
-    return 1 if each(cli, args, lambda ref: "\n".join(map(cli.clean, cli.engine.layers.path(ref)))) else 0
+    """Directories with the layers' files, the top one first: of a container, of an image, or of one layer by its id."""
+    return 1 if each(cli, args, lambda ref: "\n".join(cli.clean(line) for line in cli.engine.layers.path(ref))) else 0
 
 
 NO_TRUNC = ("no-trunc", "", "bool", False)

@@ -91,8 +91,8 @@ def check(cli: Cli, opts: Opts, args: list[str]) -> int:
 def reset(cli: Cli, opts: Opts, args: list[str]) -> int:
     from lamina.cli.verbs.images import confirm
 
-    question = f"WARNING! This will remove all containers, images, volumes and all other data of the engine in {cli.root}.\nAre you sure you want to continue? [y/N] "
-    if not opts["force"] and not confirm(cli, question):
+    what = f"all containers, images, volumes and all other data of the engine in {cli.root}"
+    if not opts["force"] and not confirm(cli, f"WARNING! This will remove {what}.\nAre you sure you want to continue? [y/N] "):
         return 1
     cli.engine.system.reset()
     return 0
