@@ -100,3 +100,14 @@ def test_bytecode_is_kept_although_the_environment_forbids_it(tmp_path: Path) ->
         shutil.rmtree(cache)
     assert run(program, "--version", env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}).returncode == 0
     assert list((package / "cli" / "__pycache__").glob("main.*.pyc"))
+
+
+def test_closed_descriptors_are_not_reused(tmp_path: Path) -> None:
+    """With stdout closed, no file of the store becomes descriptor 1 and gets the output."""
+    program = lay_out(tmp_path / "venv")
+    main = tmp_path / "venv" / "lib" / VERSION / "site-packages" / "lamina" / "cli" / "main.py"
+    kept = tmp_path / "store"
+    body = f"    fd = os.open({str(kept)!r}, os.O_CREAT | os.O_RDWR)\n    os.write(1, b'output')\n    os._exit(fd)\n"
+    main.write_text(f"import os\ndef entry():\n{body}")
+    done = subprocess.run(["sh", "-c", '"$0" <&- >&- 2>&-', str(program)], timeout=30)
+    assert done.returncode >= 3 and kept.read_bytes() == b""

@@ -36,11 +36,12 @@ LOG_LEVELS = ("debug", "info", "warn", "error", "fatal")
 def entry() -> None:
     """The process `lamina`: runs main() on our arguments and leaves at once, without the interpreter's tear-down."""
     code = main([os.fsencode(word).decode("utf-8", "surrogateescape") for word in sys.argv[1:]])
-    try:
-        sys.stdout.flush()
-        sys.stderr.flush()
-    except OSError:
-        pass
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            if stream is not None:  # it is None where the descriptor was closed
+                stream.flush()
+        except OSError:
+            pass
     os._exit(code)
 
 
