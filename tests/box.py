@@ -12,7 +12,8 @@ import pytest
 
 from lamina.runtime import create, defaults
 
-APPLETS = "sh cat ls id true false sleep grep stat readlink mount env pwd echo touch mkdir tty stty ps head wc hostname chmod kill ulimit".split()
+APPLETS = ("sh cat ls id true false sleep grep stat readlink mount env pwd echo touch mkdir tty stty ps head wc hostname chmod "
+           "kill cut").split()
 Spec = dict[str, Any]
 
 
