@@ -159,6 +159,17 @@ def test_a_missing_bind_source_is_told(root: Path) -> None:
         run(root, make_spec("true", mounts=[{"destination": "/v", "type": "bind", "source": "/no/such", "options": ["rbind"]}]))
 
 
+def test_nothing_can_be_imported_in_the_child(root: Path) -> None:
+    """After the pivot the paths of our modules lead to files of the image: an import would run its code as the host's root."""
+    def hook() -> None:
+        import colorsys
+        raise AssertionError(colorsys)
+
+    sys.modules.pop("colorsys", None)
+    with pytest.raises(StartError, match="ModuleNotFoundError"):
+        run(root, make_spec("true"), before_pivot=hook)
+
+
 def test_init_dies_with_its_parent(root: Path) -> None:
     r, w = os.pipe()
     pid = os.fork()

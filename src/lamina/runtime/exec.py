@@ -66,6 +66,7 @@ def exec_process(init_pid: int, process_spec: dict[str, Any], *, spec: dict[str,
 
     process_spec: OCI's `process`. spec: the container's config.json (its `linux` part counts). cgroup_paths: `Cgroup.paths` of the
     container. stdio, terminal, seccomp, die_with_parent: as for `create`. StartError if the container isn't running any more.
+    The caller must reap the process: the container's init can't finish dying while a process of its pid namespace is a zombie.
     """
     wanted = process.Process(process_spec, spec.get("linux") or {}, terminal=terminal, program=seccomp)
     into, entering, pidfd = -1, [], -1
