@@ -12,7 +12,6 @@ from typing import Any, Protocol
 
 from lamina.errors import ArchiveError
 from lamina.spec import imageconfig, platform
-from lamina.store.lease import Lease
 from lamina.util.digest import digest_of
 from lamina.util.times import now_ns, rfc3339nano
 
@@ -50,7 +49,7 @@ def commit_image(images: ImageStore, record: Committed, *, repository: str = "",
     ran = imageconfig.run_config(record.config.get("Config") or {})
     new = apply_changes(ran if config is None else {**ran, **{k: v for k, v in config.items() if v is not None}}, changes)
     base = images.by_id(record.image_id) if record.image_id else None
-    with Lease(store, f"commit {record.id[:12]}") as lease:
+    with create.making(images, f"commit {record.id[:12]}") as lease:
         layer = images.layers.add_from_container(record.id, record.layer_chain, record.driver, lease)
         empty = layer.diff_id == imageconfig.EMPTY_TAR
         top = record.layer_chain if empty else layer.chain_id

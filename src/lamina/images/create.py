@@ -2,13 +2,33 @@
 """The one transaction that makes an image: its row, its name, and its last tag time. For import and commit (and load and pull)."""
 from __future__ import annotations
 
-from lamina.errors import Conflict, NotFound
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from lamina.errors import Conflict, LaminaError, NotFound
 from lamina.spec.reference import Reference, parse_repository
 from lamina.store import events
 from lamina.store.db import DB
+from lamina.store.lease import Lease
 from lamina.store.open import Store
 from lamina.util.fastjson import dumps, loads
 from lamina.util.times import now_ns
+
+from .store import ImageStore
+
+
+@contextmanager
+def making(images: ImageStore, what: str) -> Iterator[Lease]:
+    """A lease for making an image. If that fails, layers that nobody needs now go with it."""
+    try:
+        with Lease(images.store, what) as lease:
+            yield lease
+    except BaseException:
+        try:
+            images.layers.remove_unused()
+        except (LaminaError, OSError):
+            pass  # the first error is the one to tell; the next sweep comes for the rest
+        raise
 
 
 def target_name(repository: str) -> Reference | None:

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from lamina.errors import InvalidArgument
 from lamina.layers.tar.source import Readable
 from lamina.spec import imageconfig, platform
-from lamina.store.lease import Lease
 from lamina.util.digest import digest_of
 from lamina.util.times import now_ns, rfc3339nano
 
@@ -28,7 +27,7 @@ def import_image(images: ImageStore, stream: Readable, *, repository: str = "", 
     if system.os != "linux":
         raise InvalidArgument("operating system is not supported")
     comment = message or f"Imported from {source}"
-    with Lease(images.store, "import " + (repository or source)) as lease:
+    with create.making(images, "import " + (repository or source)) as lease:
         layer = images.layers.add(stream, "", lease)
         created_ns = now_ns()
         created = rfc3339nano(created_ns)

@@ -42,6 +42,7 @@ def make(store: Store, driver: drivers.Driver, key: str, parents: Sequence[str],
             populate(root)
         finally:
             os.close(root)
+        trash.discard(store, active + "/work")
         with store.db.write(durable=False):
             # An init layer of the same image that was removed a moment ago goes first.
             moved = removal.settle(store, removal.LAYER_DATA, key)

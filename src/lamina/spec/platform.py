@@ -59,7 +59,7 @@ def parse(text: str) -> Platform:
     if not text or len(parts) > 3:
         raise InvalidArgument(f'"{text}": unknown operating system or architecture: invalid argument')
     for part in parts:
-        if not part or frozenset(part) - ALLOWED:
+        if not part.strip("._-") or frozenset(part) - ALLOWED:
             raise InvalidArgument(f'"{part}" is an invalid component of "{text}": platform specifier component must match '
                                   '"^[A-Za-z0-9_.-]+$": invalid argument')
     native = host()

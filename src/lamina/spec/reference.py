@@ -82,7 +82,8 @@ def familiar_name(full: str) -> str:
     path = full[len(prefix):]
     official = OFFICIAL + "/"
     if not path.startswith(official):
-        return path
+        # docker.io/a.b/c must not become a.b/c, a name on the host a.b.
+        return full if is_domain(path.partition("/")[0]) else path
     short = path[len(official):]
     # library/library and library/localhost/x would read back as something else: then the path stays whole.
     if "/" in short or is_domain(short):
