@@ -19,7 +19,7 @@ import pytest
 import zstandard
 
 from lamina.errors import ArchiveError, StoreError
-from lamina.layers.tar import compress
+from lamina.layers.tar import beneath, compress
 from lamina.layers.tar import header as h
 from lamina.layers.tar.compress import decompress
 from lamina.layers.tar.extract import extract
@@ -181,3 +181,14 @@ def test_memory_stays_small_whatever_the_archive_holds(tmp_path: Path) -> None:
     extract(decompress(io.BytesIO(data))[0], fd)
     os.close(fd)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100 << 10
+
+
+def test_time_spent_in_links_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each member goes through a link of a thousand components that the one before has made stale."""
+    target = b"/".join([b"d", b".."] * 500) + b"/d"
+    part = member(b"x", b"1") + member(b"l/f", b"2")
+    data = member(b"d/", type=h.DIR) + pax({b"linkpath": target}) + member(b"l", type=h.SYM, linkname=b"x") + part * 50 + END
+    assert taken(data, tmp_path / "control", Limits()) == 102
+    monkeypatch.setattr(beneath, "_DETOURS", 20_000)
+    with pytest.raises(ArchiveError, match="l: the archive goes through symbolic links too often"):
+        taken(data, tmp_path / "a", Limits())

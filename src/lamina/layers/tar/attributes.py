@@ -10,6 +10,7 @@ system refuses is an error: a lost file capability or ACL changes what the image
 from __future__ import annotations
 
 import os
+import stat
 
 from lamina.errors import ArchiveError
 
@@ -65,3 +66,17 @@ def by_name(dir_fd: int, base: bytes, m: Member, *, chmod: bool) -> None:
         finally:
             os.close(node)
     os.utime(base, ns=(m.mtime_ns, m.mtime_ns), dir_fd=dir_fd, follow_symlinks=False)
+
+
+def copy_attributes(source: int, target: int, st: os.stat_result) -> bytes | None:
+    """As overlay's copy-up does: owner, mode, extended attributes except overlay's own. Gives the default ACL, which is set last."""
+    os.fchown(target, st.st_uid, st.st_gid)
+    os.fchmod(target, stat.S_IMODE(st.st_mode))
+    default = None
+    for text in os.listxattr(source):
+        name = os.fsencode(text)
+        if name == DEFAULT_ACL:
+            default = os.getxattr(source, name)
+        elif not name.startswith(b"trusted.overlay."):
+            os.setxattr(target, name, os.getxattr(source, name))
+    return default

@@ -22,6 +22,8 @@ from .names import join, shown, split
 DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _KEPT = 64
 _HOPS = 40
+_DETOURS = 5_000_000
+"""components walked behind links, in one archive: a bound on time that honest layers never come near"""
 
 
 class Beneath:
@@ -39,6 +41,7 @@ class Beneath:
         self._alias: dict[bytes, bytes] = {}
         self.opaque: set[bytes] = set()
         self.followed_lower = False
+        self._detours = 0
 
     def __enter__(self) -> Beneath:
         return self
@@ -97,8 +100,6 @@ class Beneath:
         inside = real + b"/"
         for path in [p for p in self._fds if p == real or p.startswith(inside)]:
             os.close(self._fds.pop(path))
-        if self.opaque:
-            self.opaque = {p for p in self.opaque if p != real and not p.startswith(inside)}
 
     def lower_stat(self, real: bytes) -> os.stat_result | None:
         """What the layers below have at a real path, as far as this layer doesn't hide it."""
@@ -118,6 +119,10 @@ class Beneath:
         hops = 0
         while todo:
             part = todo.pop()
+            if hops:
+                self._detours += 1
+                if self._detours > _DETOURS:
+                    raise ArchiveError(f"archive: {shown(path)}: the archive goes through symbolic links too often")
             if part == b"..":
                 real = split(real)[0]
                 continue

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from lamina.errors import ArchiveError, InvalidArgument, StoreError
 
 from . import header as h
-from .attributes import DEFAULT_ACL, by_fd, by_name, check_xattrs, set_xattrs
+from .attributes import DEFAULT_ACL, by_fd, by_name, check_xattrs, copy_attributes, set_xattrs
 from .beneath import Beneath, open_file
 from .hashing import Hasher
 from .limits import DEFAULT, Limits
@@ -121,21 +121,24 @@ class _Extractor:
             try:
                 self._member(m)
             except OSError as error:
-                raise self._told(m.name, error) from error
+                self._tell(m.name, error)
+                raise
         if recorder:
             recorder.literal(reader.rest())
         try:
             self._close()
         except OSError as error:
-            raise self._told(b"directory times", error) from error
+            self._tell(b"directory times", error)
+            raise
         result.shaped_by_parent |= self._dirs.followed_lower
 
-    def _told(self, name: bytes, error: OSError) -> Exception:
+    @staticmethod
+    def _tell(name: bytes, error: OSError) -> None:
+        """Raise what the user can understand; return where it is none of the archive's or the disk's fault (the stream's, say)."""
         if error.errno in _THE_DISK:
-            return StoreError(f"{shown(name)} can't be extracted: {error.strerror}")
+            raise StoreError(f"{shown(name)} can't be extracted: {error.strerror}") from error
         if error.errno in _THE_MEMBER:
-            return ArchiveError(f"archive: {shown(name)} can't be extracted: {error.strerror}")
-        return error
+            raise ArchiveError(f"archive: {shown(name)} can't be extracted: {error.strerror}") from error
 
     def _room(self, size: int) -> None:
         """Every 64 MiB (a member counts 16 KiB): is the reserve still free? Bombs end here, before the disk is full."""
@@ -333,7 +336,7 @@ class _Extractor:
                 while data := os.read(source, 1 << 20):
                     self._room(len(data))
                     write_all(fd, memoryview(data))
-                _copy_attributes(source, fd, st)
+                copy_attributes(source, fd, st)
                 os.utime(fd, ns=(st.st_mtime_ns, st.st_mtime_ns))
             finally:
                 os.close(fd)
@@ -352,7 +355,7 @@ class _Extractor:
             self.result.shaped_by_parent = True
             source = self._lower.open(real)
             try:
-                if acl := _copy_attributes(source, fd, below):
+                if acl := copy_attributes(source, fd, below):
                     self._default_acls[real] = acl
             finally:
                 os.close(source)
@@ -376,6 +379,7 @@ class _Extractor:
     def _gone(self, real: bytes) -> None:
         self._times.pop(real, None)
         self._default_acls.pop(real, None)
+        self._dirs.opaque.discard(real)
         if self._recorder:
             self._recorder.gone(real, lambda: open_file(self._root, real))
 
@@ -487,22 +491,8 @@ class _Extractor:
         try:
             plain = (stat.S_IMODE(below.st_mode), below.st_uid, below.st_gid) == (0o755, 0, 0)
             if not plain or any(not name.startswith("trusted.overlay.") for name in os.listxattr(source)):
-                if acl := _copy_attributes(source, self._root, below):
+                if acl := copy_attributes(source, self._root, below):
                     self._default_acls[b""] = acl
                 self.result.shaped_by_parent = True
         finally:
             os.close(source)
-
-
-def _copy_attributes(source: int, target: int, st: os.stat_result) -> bytes | None:
-    """As overlay's copy-up does: owner, mode, extended attributes except overlay's own. Gives the default ACL, which is set last."""
-    os.fchown(target, st.st_uid, st.st_gid)
-    os.fchmod(target, stat.S_IMODE(st.st_mode))
-    default = None
-    for text in os.listxattr(source):
-        name = os.fsencode(text)
-        if name == DEFAULT_ACL:
-            default = os.getxattr(source, name)
-        elif not name.startswith(b"trusted.overlay."):
-            os.setxattr(target, name, os.getxattr(source, name))
-    return default

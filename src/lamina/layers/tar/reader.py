@@ -269,7 +269,7 @@ class TarReader:
             raise ArchiveError(f"archive: owner {m.uid}:{m.gid} is out of range")
         if not -_MAX_TIME <= m.mtime_ns // 1_000_000_000 <= _MAX_TIME:
             raise ArchiveError("archive: its time is out of range")
-        if not (0 <= m.devmajor < 1 << 32 and 0 <= m.devminor < 1 << 32):
+        if not (0 <= m.devmajor < 1 << 12 and 0 <= m.devminor < 1 << 20):  # what Linux has
             raise ArchiveError("archive: its device number is out of range")
         if b"\0" in m.name or b"\0" in m.linkname:
             raise ArchiveError("archive: a name with a NUL in it")
