@@ -167,6 +167,8 @@ class _Session:
         self.typed = b""  # read, but beyond what the monitor takes now
         self.settings: list[Any] | None = None
         self.handlers: dict[int, Any] = {}
+        self.previous_wakeup = -1
+        self.proxy = False
         self.outputs = {"stdout": _Output(1), "stderr": _Output(2)}
         self.wake_in, self.wake_out = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self.terminal = 0 if stdin and os.isatty(0) else 1 if os.isatty(1) else -1  # whose size counts
@@ -206,7 +208,7 @@ class _Session:
             _signal.signal(number, _signal.SIG_DFL if handler is None else handler)
         self.handlers.clear()
         if self.wake_in >= 0:
-            _signal.set_wakeup_fd(-1)
+            _signal.set_wakeup_fd(self.previous_wakeup)
             os.close(self.wake_in)
             os.close(self.wake_out)
             self.wake_in = -1
