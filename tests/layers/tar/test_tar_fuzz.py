@@ -26,14 +26,13 @@ KIND = st.sampled_from([h.REG, h.DIR, h.SYM, h.LINK, h.CHR, h.BLK, h.FIFO, h.GNU
 NUMBER = st.sampled_from(
     [b"0", b"1", b"-1", b"65535", b"4294967294", b"4294967295", b"9223372036854775807", b"-9223372036854775807", b"99999999999999999999"]
 )
+XATTRS = (b"user.a", b"trusted.overlay.opaque", b"system.posix_acl_access", b"system.posix_acl_default", b"security.capability")
+KEYS = (b"uid", b"gid", b"mtime", b"size", b"GNU.sparse.size", b"GNU.sparse.map", b"GNU.sparse.name", b"SCHILY.acl.default")
 RECORDS = st.dictionaries(
-    st.sampled_from(
-        [b"uid", b"gid", b"mtime", b"size", b"GNU.sparse.size", b"GNU.sparse.map", b"SCHILY.xattr.user.a",
-         b"SCHILY.xattr.trusted.overlay.opaque", b"SCHILY.xattr.system.posix_acl_access", b"SCHILY.xattr.security.capability", b"SCHILY.acl.default", b"GNU.sparse.name"]
-    ),
+    st.sampled_from(KEYS + tuple(b"SCHILY.xattr." + name for name in XATTRS)),
     NUMBER | st.sampled_from([b"0,1", b"user::rwx", b"../x", b""]),
     max_size=3,
-)  # fmt: skip
+)
 
 
 @st.composite
