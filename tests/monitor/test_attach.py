@@ -102,6 +102,7 @@ def test_shell_in_a_terminal(fake: Start, terminal: Callable[[list[str]], Termin
     user.expect(b"50 132")
     user.type(b"echo slee''ps; sleep 100\n")
     user.expect(b"sleeps")
+    time.sleep(0.5)  # until it has begun to sleep
     user.type(b"\x03")  # the container's, not ours
     time.sleep(0.2)
     user.type(b"echo interr''upted\n")
