@@ -4,6 +4,7 @@
 `lamina` is a callable: `lamina("run", "--rm", "box", "true")` runs bin/lamina of this checkout with a data root and runroot of the test,
 and afterwards everything of that engine is gone, or the test fails: mounts, cgroups, interfaces, tables, processes.
 """
+
 from __future__ import annotations
 
 import io
@@ -23,16 +24,15 @@ BUSYBOX = Path("/bin/busybox")
 
 
 class Done(subprocess.CompletedProcess[str]):
-    """A finished command; `ok` raises with all there is to see unless it exited with 0."""
+    """A finished command; `check` and `out` raise with all there is to see unless it exited with 0."""
 
-    @property
-    def ok(self) -> Done:
+    def check(self) -> Done:
         assert self.returncode == 0, f"{self.args}\nexit {self.returncode}\n{self.stdout}\n{self.stderr}"
         return self
 
     @property
     def out(self) -> str:
-        return self.ok.stdout.strip()
+        return self.check().stdout.strip()
 
 
 class Lamina:
@@ -42,9 +42,12 @@ class Lamina:
         self.root, self.runroot = base / "root", base / "run"
         self.prefix = [str(REPO / "bin/lamina"), "--root", str(self.root), "--runroot", str(self.runroot)]
 
-    def __call__(self, *args: str | Path, stdin: str | bytes | None = None, timeout: float = 120, env: dict[str, str] | None = None) -> Done:
+    def __call__(
+        self, *args: str | Path, stdin: str | bytes | None = None, timeout: float = 120, env: dict[str, str] | None = None
+    ) -> Done:
         data = stdin.encode() if isinstance(stdin, str) else stdin
-        done = subprocess.run([*self.prefix, *map(str, args)], input=data if data is not None else b"", capture_output=True, timeout=timeout,
+        done = subprocess.run([*self.prefix, *map(str, args)], input=data if data is not None else b"",
+            capture_output=True, timeout=timeout,
                               env={**os.environ, **(env or {})})  # fmt: skip
         return Done(args, done.returncode, done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace"))
 
@@ -53,7 +56,9 @@ class Lamina:
         import shlex
 
         line = shlex.join([*self.prefix, *args])
-        done = subprocess.run(["script", "-qec", f"stty cols 80 rows 24; {line}", "/dev/null"], input=typed, capture_output=True, timeout=timeout)
+        done = subprocess.run(
+            ["script", "-qec", f"stty cols 80 rows 24; {line}", "/dev/null"], input=typed, capture_output=True, timeout=timeout
+        )
         return Done(args, done.returncode, done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace"))
 
     def start(self, *args: str, **options: object) -> subprocess.Popen[bytes]:
@@ -66,7 +71,9 @@ def traces(lamina: Lamina) -> list[str]:
 
     names = Names(os.path.realpath(lamina.root), os.path.realpath(lamina.runroot))
     left = [line.split()[1] for line in Path("/proc/mounts").read_text().splitlines() if str(lamina.root.parent) in line]
-    left += [str(p) for p in Path("/sys/fs/cgroup").glob("*" + names.cgroup)] + [str(p) for p in Path("/sys/fs/cgroup").glob(names.cgroup[1:])]
+    left += [str(p) for p in Path("/sys/fs/cgroup").glob("*" + names.cgroup)] + [
+        str(p) for p in Path("/sys/fs/cgroup").glob(names.cgroup[1:])
+    ]
     left += [str(p) for p in Path("/sys/class/net").glob(names.bridge)]
     tables = subprocess.run(["nft", "list", "tables"], capture_output=True, text=True).stdout
     left += [line for line in tables.splitlines() if line.split()[-1] == names.table]
@@ -103,7 +110,9 @@ def busybox_tree(target: Path) -> Path:
     for name in APPLETS:
         if not (target / "bin" / name).exists():
             (target / "bin" / name).symlink_to("busybox")
-    (target / "etc/passwd").write_text("root:x:0:0:root:/root:/bin/sh\ndaemon:x:1:1:daemon:/usr/sbin:/bin/false\nuser:x:1000:1000::/home/user:/bin/sh\n")
+    (target / "etc/passwd").write_text(
+        "root:x:0:0:root:/root:/bin/sh\ndaemon:x:1:1:daemon:/usr/sbin:/bin/false\nuser:x:1000:1000::/home/user:/bin/sh\n"
+    )
     (target / "etc/group").write_text("root:x:0:\ndaemon:x:1:\nextra:x:50:user\nuser:x:1000:\n")
     (target / "etc/os-release").write_text("ID=box\n")
     return target

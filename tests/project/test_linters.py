@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """ruff, mypy --strict and shell syntax over the whole tree."""
+
 from __future__ import annotations
 
 import subprocess
@@ -9,8 +10,11 @@ from pathlib import Path
 import pytest
 
 REPO = Path(__file__).resolve().parents[2]
-SCRIPTS = [p for p in [*sorted((REPO / "scripts").iterdir()), REPO / ".ci/run", *sorted((REPO / "bin").glob("*"))]
-           if p.is_file() and p.read_bytes().startswith((b"#!/bin/sh", b"# Shared"))]
+SCRIPTS = [
+    p
+    for p in [*sorted((REPO / "scripts").iterdir()), REPO / ".ci/run", *sorted((REPO / "bin").glob("*"))]
+    if p.is_file() and p.read_bytes().startswith((b"#!/bin/sh", b"# Shared"))
+]
 
 
 def check(*argv: str) -> None:

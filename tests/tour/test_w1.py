@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """docs/tour/w1.md: from a bootstrapped tree to an image, to a container, to the next image."""
+
 from __future__ import annotations
 
 import re
@@ -18,11 +19,30 @@ def test_w1(lamina: Lamina, debian_tar: Path) -> None:
     image = done.stdout.strip()
 
     # 2. its files can be looked at on the host
-    usual = {"bin", "boot", "dev", "etc", "home", "lib", "media", "mnt", "opt", "proc", "root", "run", "sbin", "srv", "sys", "tmp", "usr", "var"}
+    usual = {
+        "bin",
+        "boot",
+        "dev",
+        "etc",
+        "home",
+        "lib",
+        "media",
+        "mnt",
+        "opt",
+        "proc",
+        "root",
+        "run",
+        "sbin",
+        "srv",
+        "sys",
+        "tmp",
+        "usr",
+        "var",
+    }
     assert usual <= {p.name for p in Path(lamina("layer", "path", "debian").out).iterdir()}
     mounted = Path(lamina("image", "mount", "debian").out)
     assert usual <= {p.name for p in mounted.iterdir()}
-    lamina("image", "umount", "debian").ok
+    lamina("image", "umount", "debian").check()
     assert not mounted.exists()
 
     # 3. a root prompt whose host name is the short id, another one on every run
@@ -31,14 +51,14 @@ def test_w1(lamina: Lamina, debian_tar: Path) -> None:
         session = lamina.pty("run", "-i", "-t", "debian", "/usr/bin/env", "bash", typed=b"hostname\nexit\n")
         assert session.returncode == 0, session.stdout
         found = re.search(r"root@([0-9a-f]{12}):/#", session.stdout)
-        assert found and f"\n{found[1]}\r" in session.stdout
+        assert found and session.stdout.count(found[1]) >= 2, "prompt and hostname name the same"
         prompts.append(found[1])
     assert prompts[0] != prompts[1]
     assert sorted(lamina("ps", "-aq").out.split()) == sorted(prompts), "exit leaves a stopped container behind"
 
     # 4. software over the network
     install = "export DEBIAN_FRONTEND=noninteractive; apt-get update -q && apt-get install -q -y --no-install-recommends git"
-    lamina("run", "--name", "work", "debian", "bash", "-c", install, timeout=600).ok
+    lamina("run", "--name", "work", "debian", "bash", "-c", install, timeout=600).check()
     cid = lamina("ps", "-aq", "--filter", "name=work").out
 
     # 5. a new layer with what changed, on top of the first; the next container sees the union

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """docs/tour/w3.md: an image is modified, and looked under."""
+
 from __future__ import annotations
 
 import json
@@ -12,7 +13,7 @@ RFC3339_NANO = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?Z")
 
 
 def test_w3(lamina: Lamina, box: str) -> None:
-    lamina("tag", "box", "ubuntu:14.04").ok
+    lamina("tag", "box", "ubuntu:14.04").check()
     session = lamina.pty("run", "-t", "-i", "ubuntu:14.04", "/bin/sh", typed=b"echo added > /git\nexit\n")
     assert session.returncode == 0, session.stdout
     cid = lamina("ps", "-a", "-q", "--no-trunc").out
@@ -40,8 +41,8 @@ def test_w3(lamina: Lamina, box: str) -> None:
     assert len(info["RootFS"]["Layers"]) == 2
     assert info["GraphDriver"]["Name"] == "overlay" and {"LowerDir", "UpperDir", "MergedDir", "WorkDir"} <= set(info["GraphDriver"]["Data"])
     config, ran = info["Config"], info["ContainerConfig"]
-    keys = {"Hostname", "Domainname", "User", "AttachStdin", "AttachStdout", "AttachStderr", "Tty", "OpenStdin", "StdinOnce", "Env", "Cmd", "Image",
-            "Volumes", "WorkingDir", "Entrypoint", "OnBuild", "Labels"}  # fmt: skip
+    keys = {"Hostname", "Domainname", "User", "AttachStdin", "AttachStdout", "AttachStderr", "Tty", "OpenStdin", "StdinOnce", "Env",
+            "Cmd", "Image", "Volumes", "WorkingDir", "Entrypoint", "OnBuild", "Labels"}  # fmt: skip
     assert keys <= set(config) and keys <= set(ran)
     assert ran["Tty"] is True and ran["OpenStdin"] is True and ran["Hostname"] == cid[:12] and ran["Image"] == "ubuntu:14.04"
     assert ran["Cmd"] == config["Cmd"] == ["/bin/sh"]
@@ -54,11 +55,21 @@ def test_w3(lamina: Lamina, box: str) -> None:
 
 
 def test_a_layer_is_the_same_when_committed_twice(lamina: Lamina, box: str) -> None:
-    cid = lamina("run", "-d", "--network", "none", "box", "sh", "-c", "mkdir /d; echo x > /d/f; ln /d/f /d/g; rm /etc/os-release; sleep 60").out
+    cid = lamina(
+        "run", "-d", "--network", "none", "box", "sh", "-c", "mkdir /d; echo x > /d/f; ln /d/f /d/g; rm /etc/os-release; sleep 60"
+    ).out
     while "D /etc/os-release" not in lamina("diff", cid).out:
         pass
-    lamina("commit", cid, "one").out
-    lamina("commit", cid, "two").out
+    lamina("commit", cid, "one").check()
+    lamina("commit", cid, "two").check()
     layers = [json.loads(lamina("inspect", name).out)[0]["RootFS"]["Layers"] for name in ("one", "two")]
     assert layers[0] == layers[1] and len(layers[0]) == 2
-    assert lamina("run", "--rm", "--network", "none", "one", "sh", "-c", "cat /d/g; ls /etc").out.split() == ["x", "group", "hostname", "hosts", "mtab", "passwd", "resolv.conf"]
+    assert lamina("run", "--rm", "--network", "none", "one", "sh", "-c", "cat /d/g; ls /etc").out.split() == [
+        "x",
+        "group",
+        "hostname",
+        "hosts",
+        "mtab",
+        "passwd",
+        "resolv.conf",
+    ]

@@ -5,12 +5,13 @@ Docker Engine API v1.44, `POST /containers/create`: `Config` is what the process
 checks that need no container are here, before anything is written. Everything from an image is data of a stranger: it
 supplies values for its own process and grants nothing (attacks.md R4).
 """
+
 from __future__ import annotations
 
 import os
 
-from ..errors import InvalidArgument, NotSupported
-from ..linux import caps, signals
+from lamina.errors import InvalidArgument, NotSupported
+from lamina.linux import caps, signals
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

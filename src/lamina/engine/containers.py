@@ -4,12 +4,14 @@
 References are what users type: full id, name, or unique prefix of an id. Every method raises LaminaError with docker's text for
 what docker's clients match on.
 """
+
 from __future__ import annotations
 
-from ..containers.state import MONITOR_LOST
-from ..containers.store import ContainerStore, Record, check_name
-from ..errors import InvalidArgument, NotFound
-from ..util.ids import new_id, new_name
+from lamina.containers.state import MONITOR_LOST
+from lamina.containers.store import ContainerStore, Record, check_name
+from lamina.errors import InvalidArgument, NotFound
+from lamina.util.ids import new_id, new_name
+
 from . import config as configs
 from . import mounts, planning
 
@@ -18,8 +20,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from typing import Any
 
-    from ..containers.state import State
-    from ..monitor.client import Client
+    from lamina.containers.state import State
+    from lamina.monitor.client import Client
+
     from .engine import Engine
 
     Summaries = list[dict[str, Any]]
@@ -105,7 +108,7 @@ class Containers:
             if self.delete_row(record, anonymous_volumes=True):
                 self.engine.reap_at_close = False  # its monitor is at it, and whoever waits for the exit code shall not
             return
-        from ..network import ipam
+        from lamina.network import ipam
 
         with self.engine.store.db.write(durable=False) as db:
             ipam.release(db, record.id)
@@ -129,11 +132,16 @@ class Containers:
 
     def unfinished(self) -> bool:
         """Whether the removal journal, or an ended `--rm` container, waits for somebody."""
-        return self.engine.store.db.one("SELECT 1 FROM removals UNION ALL SELECT 1 FROM containers WHERE auto_remove=1 OR removing=1 LIMIT 1") is not None
+        return (
+            self.engine.store.db.one("SELECT 1 FROM removals UNION ALL SELECT 1 FROM containers WHERE auto_remove=1 OR removing=1 LIMIT 1")
+            is not None
+        )
 
     # -- looking
 
-    def list(self, all: bool = False, limit: int = 0, size: bool = False, filters: dict[str, list[str]] | None = None) -> list[dict[str, Any]]:
+    def list(
+        self, all: bool = False, limit: int = 0, size: bool = False, filters: dict[str, list[str]] | None = None
+    ) -> list[dict[str, Any]]:
         """`GET /containers/json`: [ContainerSummary], newest first. limit > 0 shows so many, also of those that don't run."""
         from . import listing
 
@@ -250,7 +258,9 @@ class Containers:
 
         return execs.start_created(self, exec_id, attach, size)
 
-    def exec_run(self, ref: str, body: dict[str, Any], *, attach: dict[str, bool] | None = None, size: tuple[int, int] | None = None) -> Client:
+    def exec_run(
+        self, ref: str, body: dict[str, Any], *, attach: dict[str, bool] | None = None, size: tuple[int, int] | None = None
+    ) -> Client:
         """exec_create and exec_start in one."""
         from . import execs
 
@@ -259,7 +269,7 @@ class Containers:
     # -- events
 
     def event(self, action: str, record: Record, **more: str) -> None:
-        from ..store import events
+        from lamina.store import events
 
         labels = record.config["Config"]["Labels"] or {}
         attributes = {**labels, "image": record.image_ref, "name": record.name, **more}
@@ -271,10 +281,12 @@ def dict_of_addresses(engine: Engine) -> dict[str, tuple[str, str]]:
 
 
 def check_platform(platform: str, facts: dict[str, Any], ref: str) -> None:
-    from ..spec.platform import Platform, parse
+    from lamina.spec.platform import Platform, parse
 
     wanted = parse(platform)
     have = Platform(facts.get("os") or "linux", facts.get("architecture") or "", facts.get("variant") or "")
     if (wanted.os, wanted.architecture) != (have.os, have.architecture):
-        raise NotFound(f"image with reference {ref} was found but does not match the specified platform: "
-                       f"wanted {wanted.format()}, actual: {have.format()}")
+        raise NotFound(
+            f"image with reference {ref} was found but does not match the specified platform: "
+            f"wanted {wanted.format()}, actual: {have.format()}"
+        )

@@ -4,16 +4,18 @@
 An engine is cheap to make (a few milliseconds) and keeps no process: any number of engines, in any number of processes, may work
 on one data root at once. Not for sharing between threads: make one in each. Use it as a context manager, or call `close()`.
 """
+
 from __future__ import annotations
 
 import os
 
-from ..store.open import Store
+from lamina.store.open import Store
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from ..images.store import ImageStore
-    from ..layers.store import LayerStore
+    from lamina.images.store import ImageStore
+    from lamina.layers.store import LayerStore
+
     from .containers import Containers
     from .images import Images
     from .layers import Layers
@@ -41,7 +43,7 @@ class Engine:
     @property
     def layer_store(self) -> LayerStore:
         if self._layer_store is None:
-            from ..layers.store import LayerStore
+            from lamina.layers.store import LayerStore
 
             self._layer_store = LayerStore(self.store)
         return self._layer_store
@@ -49,7 +51,7 @@ class Engine:
     @property
     def image_store(self) -> ImageStore:
         if self._image_store is None:
-            from ..images.store import ImageStore
+            from lamina.images.store import ImageStore
 
             self._image_store = ImageStore(self.store, self.layer_store)
         return self._image_store

@@ -1,13 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """exec: a further process in a running container's process space. [hot]"""
+
 from __future__ import annotations
 
-from ..containers.store import Record
-from ..errors import Conflict, InvalidArgument, NotFound, NotSupported
-from ..linux import caps
-from ..util import fastjson
-from ..util.atomic import read_file
-from ..util.ids import is_id, new_id
+from lamina.containers.store import Record
+from lamina.errors import Conflict, InvalidArgument, NotFound, NotSupported
+from lamina.linux import caps
+from lamina.util import fastjson
+from lamina.util.atomic import read_file
+from lamina.util.ids import is_id, new_id
+
 from . import planning, start
 from .config import merge_env
 
@@ -15,12 +17,14 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from ..monitor.client import Client
+    from lamina.monitor.client import Client
+
     from .containers import Containers
 
 START_TIMEOUT = 60.0
 APPLIED = frozenset((
-    "AttachStdin", "AttachStdout", "AttachStderr", "Tty", "Env", "Cmd", "User", "Privileged", "WorkingDir", "ConsoleSize", "DetachKeys", "Detach",
+    "AttachStdin", "AttachStdout", "AttachStderr", "Tty", "Env", "Cmd", "User", "Privileged", "WorkingDir",
+    "ConsoleSize", "DetachKeys", "Detach",
 ))  # fmt: skip
 
 
@@ -79,20 +83,22 @@ def plan_of(containers: Containers, record: Record, body: dict[str, Any]) -> dic
 
 
 def create(containers: Containers, record: Record, body: dict[str, Any]) -> str:
-    from ..monitor import execmon
+    from lamina.monitor import execmon
 
     plan = plan_of(containers, record, body)
     execmon.write_record(plan)
     return str(plan["exec_id"])
 
 
-def run(containers: Containers, record: Record, body: dict[str, Any], attach: dict[str, bool] | None, size: tuple[int, int] | None) -> Client:
+def run(
+    containers: Containers, record: Record, body: dict[str, Any], attach: dict[str, bool] | None, size: tuple[int, int] | None
+) -> Client:
     """create and start in one, without a record between: what the command line does."""
     return launch(containers, plan_of(containers, record, body), attach, size)
 
 
 def start_created(containers: Containers, exec_id: str, attach: dict[str, bool] | None, size: tuple[int, int] | None) -> Client:
-    from ..monitor import execmon
+    from lamina.monitor import execmon
 
     if not is_id(exec_id):
         raise NotFound(f"No such exec instance: {exec_id}")

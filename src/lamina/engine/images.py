@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The verbs of images: each finds what it needs and hands it to `lamina.images`."""
+
 from __future__ import annotations
 
 TYPE_CHECKING = False
@@ -20,19 +21,22 @@ class Images:
         self.engine = engine
 
     def import_(
-        self, stream: Any, *, repository: str | None = None, changes: list[str] | None = None, message: str = "", platform: str = "", source: str = "-",
+        self, stream: Any, *, repository: str | None = None, changes: list[str] | None = None, message: str = "",
+        platform: str = "", source: str = "-",
     ) -> str:  # fmt: skip
         """A flat tar (plain, gzip, zstd, xz, bzip2) becomes an image of one layer; its id. source: as typed, for the history's text."""
-        from ..images.import_ import import_image
+        from lamina.images.import_ import import_image
 
         return import_image(self.engine.image_store, stream, repository=repository or "", changes=changes or [], message=message,
                             platform_=platform, source=source)  # fmt: skip
 
     def commit(
-        self, container: str, repository: str | None = None, *, author: str = "", message: str = "", changes: list[str] | None = None, pause: bool = True,
+        self, container: str, repository: str | None = None, *, author: str = "", message: str = "",
+        changes: list[str] | None = None, pause: bool = True,
     ) -> str:  # fmt: skip
         """The container's changes become a layer on top of its image; the new image's id. pause: hold its processes meanwhile."""
-        from ..images.commit import commit_image
+        from lamina.images.commit import commit_image
+
         from .stopping import client_of
 
         containers = self.engine.containers
@@ -55,34 +59,34 @@ class Images:
 
     def list(self, all: bool = False, filters: dict[str, list[str]] | None = None) -> list[dict[str, Any]]:
         """`GET /images/json`: [ImageSummary], newest first."""
-        from ..images.listing import list_images
+        from lamina.images.listing import list_images
 
         return list_images(self.engine.image_store, all=all, filters=filters or {})
 
     def inspect(self, ref: str) -> dict[str, Any]:
-        from ..images.inspect import inspect_image
+        from lamina.images.inspect import inspect_image
 
         return inspect_image(self.engine.image_store, ref)
 
     def history(self, ref: str) -> Rows:
-        from ..images.history import history
+        from lamina.images.history import history
 
         return history(self.engine.image_store, ref)
 
     def tag(self, source: str, target: str) -> None:
-        from ..images.tagging import tag
+        from lamina.images.tagging import tag
 
         tag(self.engine.image_store, source, target)
 
     def remove(self, ref: str, *, force: bool = False, no_prune: bool = False) -> Steps:
         """[{"Untagged": name} | {"Deleted": id}] in docker's order."""
-        from ..images.remove import remove_image
+        from lamina.images.remove import remove_image
 
         return remove_image(self.engine.image_store, ref, force=force, no_prune=no_prune)
 
     def prune(self, filters: dict[str, Strings] | None = None) -> dict[str, Any]:
         """{"ImagesDeleted","SpaceReclaimed"}; filters: dangling, until, label."""
-        from ..images.prune import prune_images
+        from lamina.images.prune import prune_images
 
         return prune_images(self.engine.image_store, filters or {})
 
@@ -90,18 +94,18 @@ class Images:
 
     def mount(self, ref: str) -> str:
         """Mounts the image's union read-only; the path. The same path again if it is mounted already."""
-        from ..images.mount import mount_image
+        from lamina.images.mount import mount_image
 
         return mount_image(self.engine.image_store, ref)
 
     def umount(self, ref: str) -> str:
         """Takes it off again; the image's id. NotFound if it isn't mounted."""
-        from ..images.mount import umount_image
+        from lamina.images.mount import umount_image
 
         return umount_image(self.engine.image_store, ref)
 
     def mounted(self) -> Steps:
         """[{"Id","Path"}] of what `mount` has mounted."""
-        from ..images.mount import mounted_images
+        from lamina.images.mount import mounted_images
 
         return [{"Id": image, "Path": path} for image, path in mounted_images(self.engine.image_store).items()]

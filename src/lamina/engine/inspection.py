@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """`inspect` of a container: the API's ContainerInspectResponse (v1.44)."""
+
 from __future__ import annotations
 
-from ..util.times import rfc3339nano
+from lamina.util.times import rfc3339nano
+
 from .config import OPTIONAL_KEYS
 from .listing import shown
 
@@ -10,9 +12,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from ..containers.state import State
-    from ..containers.store import Record
-    from ..store.paths import Paths
+    from lamina.containers.state import State
+    from lamina.containers.store import Record
+    from lamina.store.paths import Paths
 
 NEVER = "0001-01-01T00:00:00Z"  # how docker writes a time that has not been
 

@@ -1,14 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """The verbs of layers: `layer ls`, `layer tree`, `layer path`. A picture of what every image and container is made of."""
+
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ..spec.reference import familiar_name
-from ..util.times import parse_rfc3339
+from lamina.spec.reference import familiar_name
+from lamina.util.times import parse_rfc3339
 
 if TYPE_CHECKING:
-    from ..containers.store import Record
+    from lamina.containers.store import Record
+
     from .engine import Engine
 
 
@@ -46,7 +48,8 @@ class Layers:
             from .sizes import tree_size
 
             path = self.engine.store.paths.container_upper(record.id)
-            rows.append({"ChainId": record.id, "DiffId": "", "Parent": top, "Key": record.id, "Driver": record.driver, "Size": tree_size(path),
+            rows.append({"ChainId": record.id, "DiffId": "", "Parent": top, "Key": record.id, "Driver": record.driver,
+                "Size": tree_size(path),
                          "Created": record.created_ns // 1_000_000_000, "Path": path, "Depth": len(rows), "Images": [],
                          "TopOf": [f"container {record.name} (read-write)"], "Containers": [record.id]})  # fmt: skip
         return rows

@@ -1,25 +1,41 @@
 # SPDX-License-Identifier: Apache-2.0
 """`ps`: the rows of the store joined with what the monitors say, as the API's ContainerSummary. [hot]"""
+
 from __future__ import annotations
 
 import time
 
-from ..errors import InvalidArgument
+from lamina.errors import InvalidArgument
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from ..containers.state import State
-    from ..containers.store import Record
+    from lamina.containers.state import State
+    from lamina.containers.store import Record
 
 STATUSES = ("created", "running", "paused", "restarting", "removing", "exited", "dead")
-FILTERS = ("ancestor", "before", "exited", "id", "is-task", "label", "name", "network", "publish", "expose", "since", "status", "volume", "health")
+FILTERS = (
+    "ancestor",
+    "before",
+    "exited",
+    "id",
+    "is-task",
+    "label",
+    "name",
+    "network",
+    "publish",
+    "expose",
+    "since",
+    "status",
+    "volume",
+    "health",
+)
 
 
 def status_text(state: State, now: float) -> str:
     """docker's Status column: "Up 2 hours", "Exited (0) 3 minutes ago", "Created"."""
-    from ..util.sizes import human_duration
+    from lamina.util.sizes import human_duration
 
     if state.status == "created":
         return "Created"
@@ -41,6 +57,7 @@ def command_text(config: dict[str, Any]) -> str:
 
 def summary(record: Record, state: State, *, image_name: str, address: tuple[str, str] | None) -> dict[str, Any]:
     config, host = record.config["Config"], record.config["HostConfig"]
+    ip, mac = address or ("", "")
     return {
         "Id": record.id,
         "Names": ["/" + record.name],
@@ -53,7 +70,7 @@ def summary(record: Record, state: State, *, image_name: str, address: tuple[str
         "State": state.status,
         "Status": status_text(state, time.time()),
         "HostConfig": {"NetworkMode": host["NetworkMode"]},
-        "NetworkSettings": {"Networks": {host["NetworkMode"]: {"IPAddress": address[0] if address else "", "MacAddress": address[1] if address else ""}}},
+        "NetworkSettings": {"Networks": {host["NetworkMode"]: {"IPAddress": ip, "MacAddress": mac}}},
         "Mounts": [shown(m) for m in record.config.get("Mounts", [])],
     }  # fmt: skip
 

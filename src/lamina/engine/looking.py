@@ -1,14 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """inspect, diff, export and logs: verbs that look into a container and change nothing."""
+
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from ..containers.store import Record
-from ..errors import NotSupported
-from ..network import bridge
+from lamina.containers.store import Record
+from lamina.errors import NotSupported
+from lamina.network import bridge
+
 from . import inspection, planning
 
 if TYPE_CHECKING:
@@ -47,7 +49,14 @@ def endpoint_of(containers: Containers, record: Record) -> dict[str, Any] | None
     network = bridge.load(store.db, store.names)
     if row is None or network is None:
         return None
-    return {"ipv4": row[0], "mac": row[1], "prefix": network.prefix, "gateway": network.gateway, "network_id": network.id, "endpoint_id": record.id}
+    return {
+        "ipv4": row[0],
+        "mac": row[1],
+        "prefix": network.prefix,
+        "gateway": network.gateway,
+        "network_id": network.id,
+        "endpoint_id": record.id,
+    }
 
 
 def listdir(path: str) -> list[str]:
@@ -64,7 +73,7 @@ def diff(containers: Containers, record: Record) -> list[dict[str, Any]]:
 
 def export(containers: Containers, record: Record, write: Callable[[memoryview], object]) -> None:
     """A stopped container's union is mounted for nobody else to see; a running one's is its own root, without what is mounted in it."""
-    from ..layers.tar import pack
+    from lamina.layers.tar import pack
 
     root = open_root(containers, record)
     try:
@@ -79,7 +88,7 @@ def open_root(containers: Containers, record: Record) -> int:
     state = containers.records.state(record.id)
     paths = containers.engine.store.paths
     if state.live:
-        from ..linux import ns
+        from lamina.linux import ns
 
         pidfd = ns.open_process(state.monitor_pid, state.monitor_start_time)
         try:
@@ -88,7 +97,7 @@ def open_root(containers: Containers, record: Record) -> int:
         finally:
             os.close(pidfd)
         return fd
-    return containers.engine.layer_store.container_mount(record.id, record.layer_chain, record.driver).open()
+    return containers.engine.layer_store.container_mount(record.id, record.layer_chain, record.driver).open_root()
 
 
 def logs(
@@ -99,8 +108,8 @@ def logs(
 
     NotSupported for the log driver none.
     """
-    from ..monitor.logread import read_logs
-    from ..util.times import rfc3339nano
+    from lamina.monitor.logread import read_logs
+    from lamina.util.times import rfc3339nano
 
     if record.config["HostConfig"]["LogConfig"]["Type"] != "json-file":
         raise NotSupported("configured logging driver does not support reading")

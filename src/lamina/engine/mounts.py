@@ -4,11 +4,13 @@
 A mount point is the API's `MountPoint`: {Type, Name?, Source, Destination, Driver?, Mode, RW, Propagation}. It is settled at
 create and kept in the container's record, so that start, inspect and commit see the same.
 """
+
 from __future__ import annotations
 
 import os
 
-from ..errors import InvalidArgument, NotSupported
+from lamina.errors import InvalidArgument, NotSupported
+
 from .config import check_target
 
 TYPE_CHECKING = False
@@ -32,7 +34,7 @@ def parse_bind(text: str) -> dict[str, Any]:
         return {"Type": "bind", "Source": os.path.normpath(source), "Destination": target, "Mode": mode, "RW": writable,
                 "Propagation": propagation or "rprivate"}  # fmt: skip
     if source.startswith((".", "~")):
-        raise InvalidArgument(f'invalid volume specification: \'{text}\': "{source}" is neither a path from / nor a volume name')
+        raise InvalidArgument(f"invalid volume specification: '{text}': \"{source}\" is neither a path from / nor a volume name")
     if propagation:
         raise InvalidArgument(f"invalid volume specification: '{text}': propagation is for binds of host paths only")
     return {"Type": "volume", "Name": source, "Destination": target, "Mode": mode or "z", "RW": writable, "Propagation": ""}

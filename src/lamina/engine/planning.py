@@ -5,14 +5,16 @@ OCI runtime spec 1.2 `config.json`, as docker writes it for the same request. Th
 it, so that it never needs the database. The user is named as the image has it: only the monitor sees the mounted root, and
 resolves it there.
 """
+
 from __future__ import annotations
 
 import os
 
-from ..errors import NotSupported
-from ..linux import caps
-from ..runtime import defaults
-from ..runtime.cgroups import detect
+from lamina.errors import NotSupported
+from lamina.linux import caps
+from lamina.runtime import defaults
+from lamina.runtime.cgroups import detect
+
 from .config import merge_env
 from .mounts import oci
 
@@ -20,8 +22,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from ..containers.store import Record
-    from ..store.open import Store
+    from lamina.containers.store import Record
+    from lamina.store.open import Store
 
 PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 LOG_SIZE, LOG_FILES = 10 << 20, 3
@@ -68,7 +70,13 @@ def resources(host: dict[str, Any]) -> dict[str, Any]:
     if host["NanoCpus"]:
         cpu["period"] = 100_000
         cpu["quota"] = host["NanoCpus"] // 10_000
-    for key, name in (("CpuShares", "shares"), ("CpuPeriod", "period"), ("CpuQuota", "quota"), ("CpusetCpus", "cpus"), ("CpusetMems", "mems")):
+    for key, name in (
+        ("CpuShares", "shares"),
+        ("CpuPeriod", "period"),
+        ("CpuQuota", "quota"),
+        ("CpusetCpus", "cpus"),
+        ("CpusetMems", "mems"),
+    ):
         if host[key]:
             cpu[name] = host[key]
     if cpu:
@@ -151,12 +159,18 @@ def readonly(host: dict[str, Any]) -> list[str]:
     return [] if host["Privileged"] else defaults.readonly_paths()
 
 
-def plan(record: Record, store: Store, *, oci_spec: dict[str, Any], mount: dict[str, Any], network: dict[str, Any], seccomp: str | None) -> dict[str, Any]:
+def plan(
+    record: Record, store: Store, *, oci_spec: dict[str, Any], mount: dict[str, Any], network: dict[str, Any], seccomp: str | None
+) -> dict[str, Any]:
     """What the monitor is handed (monitor/main.py documents the keys)."""
     config, host = record.config["Config"], record.config["HostConfig"]
     paths = store.paths
     bundle = paths.container(record.id)
-    log = {"path": paths.container_log(record.id), "max_size": LOG_SIZE, "max_file": LOG_FILES} if host["LogConfig"]["Type"] == "json-file" else None
+    log = (
+        {"path": paths.container_log(record.id), "max_size": LOG_SIZE, "max_file": LOG_FILES}
+        if host["LogConfig"]["Type"] == "json-file"
+        else None
+    )
     return {
         "version": 1,
         "id": record.id,

@@ -1,13 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """Filters of `ps` that need another object: ancestor, before, since."""
+
 from __future__ import annotations
 
-from ..errors import InvalidArgument, NotFound
+from lamina.errors import InvalidArgument, NotFound
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from ..containers.state import State
-    from ..containers.store import Record
+    from lamina.containers.state import State
+    from lamina.containers.store import Record
+
     from .containers import Containers
 
 
@@ -33,6 +35,7 @@ def related(containers: Containers, pairs: list[tuple[Record, State]], filters: 
 def descendants(containers: Containers, image_id: str) -> set[str]:
     """The image and all that have it as Parent, at any depth."""
     rows = containers.engine.store.db.execute(
-        "WITH RECURSIVE down(id) AS (SELECT ? UNION SELECT i.id FROM images i JOIN down ON i.parent = down.id) SELECT id FROM down", (image_id,)
+        "WITH RECURSIVE down(id) AS (SELECT ? UNION SELECT i.id FROM images i JOIN down ON i.parent = down.id) SELECT id FROM down",
+        (image_id,),
     )
     return {row[0] for row in rows}

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """How much a container takes: its read-write layer, and that plus its image."""
+
 from __future__ import annotations
 
 import os
 
-from ..containers.store import Record
+from lamina.containers.store import Record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

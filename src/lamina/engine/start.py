@@ -4,23 +4,26 @@
 Everything is written before the monitor exists, and the database is closed while it is forked. The container's own lock is held
 from the look at its state until the monitor has told the start, so that two starts at once make one process space.
 """
+
 from __future__ import annotations
 
 import os
 
-from ..containers.store import Record
-from ..errors import LaminaError
-from ..network import files, ipam, model
-from ..util import fastjson
-from ..util.atomic import write_file
-from ..util.lock import FileLock
+from lamina.containers.store import Record
+from lamina.errors import LaminaError
+from lamina.network import files, ipam, model
+from lamina.util import fastjson
+from lamina.util.atomic import write_file
+from lamina.util.lock import FileLock
+
 from . import planning
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from ..monitor.client import Client
+    from lamina.monitor.client import Client
+
     from .containers import Containers
 
 START_TIMEOUT = 120.0  # seconds; a disk under heavy load may take long, a monitor that hangs must not hang its caller for ever
@@ -54,7 +57,8 @@ def start(containers: Containers, record: Record, attach: dict[str, bool] | None
 
 def launch(plan: dict[str, Any], attach: dict[str, bool] | None) -> Client:
     """A forked monitor where this process may fork, else a fresh one."""
-    from ..monitor.launch import fork_monitor, spawn_monitor
+    from lamina.monitor.launch import fork_monitor, spawn_monitor
+
     from .engine import single_threaded
 
     return fork_monitor(plan, attach) if single_threaded() and may_fork() else spawn_monitor(plan, attach)
@@ -72,7 +76,7 @@ def connect(containers: Containers, record: Record) -> tuple[dict[str, Any], lis
     mode = record.config["HostConfig"]["NetworkMode"]
     if mode != "bridge":
         return {"mode": mode}, []
-    from ..network import bridge
+    from lamina.network import bridge
 
     store = containers.engine.store
     network = bridge.ensure(store.names, store.db, store.paths.runroot + "/network.known")
@@ -103,7 +107,9 @@ def write_bundle(containers: Containers, record: Record, network: dict[str, Any]
     oci_spec = planning.spec(record, store)
     put(paths.container_config(record.id), fastjson.dump_bytes(oci_spec), 0o600)
     mount = engine.layer_store.container_mount(record.id, record.layer_chain, record.driver).plan(volatile=record.auto_remove)
-    plan = planning.plan(record, store, oci_spec=oci_spec, mount=mount, network=network, seccomp=seccomp_file(engine.store.paths.runroot, host, oci_spec))
+    plan = planning.plan(
+        record, store, oci_spec=oci_spec, mount=mount, network=network, seccomp=seccomp_file(engine.store.paths.runroot, host, oci_spec)
+    )
     os.makedirs(paths.execs(record.id), 0o700, exist_ok=True)
     os.makedirs(paths.rootfs(record.id), 0o700, exist_ok=True)
     return plan
@@ -118,7 +124,7 @@ def seccomp_file(runroot: str, host: dict[str, Any], oci_spec: dict[str, Any]) -
     """The cached filter for the container's capabilities; None for --privileged, which has none, as in docker."""
     if host["Privileged"]:
         return None
-    from ..runtime import profile
+    from lamina.runtime import profile
 
     granted, cache = oci_spec["process"]["capabilities"]["bounding"], runroot + "/cache"
     profile.default_bpf(granted, cache)

@@ -4,21 +4,23 @@
 A signal goes through the container's monitor, or by pidfd where the monitor doesn't answer; a process is believed to be the one that
 is meant only by (pid, start time, boot id).
 """
+
 from __future__ import annotations
 
 import errno
 import os
 import select
 
-from ..containers.store import Record, no_such
-from ..errors import Conflict, LaminaError
-from ..linux import ns, signals
-from ..linux.signals import SIGKILL
-from ..monitor.client import Client, connect
+from lamina.containers.store import Record, no_such
+from lamina.errors import Conflict, LaminaError
+from lamina.linux import ns, signals
+from lamina.linux.signals import SIGKILL
+from lamina.monitor.client import Client, connect
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from ..containers.state import State
+    from lamina.containers.state import State
+
     from .containers import Containers
 
 GRACE = 10  # seconds between the stop signal and SIGKILL, docker's default
@@ -131,7 +133,8 @@ def remove(containers: Containers, record: Record, *, force: bool, volumes: bool
         if not force:
             raise Conflict(
                 f'cannot remove container "/{record.name}": container is {state.status}: '
-                + ("unpause and then " if state.status == "paused" else "") + "stop the container before removing or force remove"
+                + ("unpause and then " if state.status == "paused" else "")
+                + "stop the container before removing or force remove"
             )
         end_now(containers, record)
     state = containers.records.state(record.id)
@@ -177,7 +180,7 @@ def wait_for_monitor(state: State) -> None:
 
 
 def remove_cgroup(containers: Containers, cid: str) -> None:
-    from ..runtime.cgroups import Cgroup
+    from lamina.runtime.cgroups import Cgroup
 
     group = Cgroup.open(f"{containers.engine.store.names.cgroup}/{cid}")
     if group.paths:

@@ -1,23 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
 """What concerns the engine as a whole: finishing what was cut off, check, info, reset."""
+
 from __future__ import annotations
 
 import os
-import shutil
 
-from ..errors import LaminaError
-from ..containers import state as states
-from ..linux import mount
-from ..monitor import cleanup
-from ..monitor.main import lock
-from ..store import removal
+from lamina.containers import state as states
+from lamina.errors import LaminaError
+from lamina.linux import mount
+from lamina.monitor import cleanup
+from lamina.monitor.main import lock
+from lamina.store import removal
+
 from . import stopping
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from ..store.check import Problem
+    from lamina.store.check import Problem
+
     from .engine import Engine
 
 
@@ -60,7 +62,7 @@ class System:
 
     def check(self, *, full: bool = False, repair: bool = False) -> list[Problem]:
         """What is wrong with the store, if anything; `full` reads every byte, `repair` mends what can be mended."""
-        from ..store import check
+        from lamina.store import check
 
         for record, state in self.engine.containers.records.list_with_state():
             self.engine.containers.note_lost(record, state)
@@ -73,8 +75,10 @@ class System:
         """`GET /info`, as far as this engine has something to say."""
         store = self.engine.store
         pairs = self.engine.containers.records.list_with_state()
-        counts = {name: sum(1 for _, state in pairs if state.status in names) for name, names in
-                  (("Running", ("running", "restarting")), ("Paused", ("paused",)), ("Stopped", ("created", "exited", "dead")))}
+        counts = {
+            name: sum(1 for _, state in pairs if state.status in names)
+            for name, names in (("Running", ("running", "restarting")), ("Paused", ("paused",)), ("Stopped", ("created", "exited", "dead")))
+        }
         machine = os.uname()
         return {
             "ID": store.engine_id,
@@ -96,16 +100,18 @@ class System:
 
     def foreign_rules(self) -> list[str]:
         """The firewall rules that this engine has put outside its own table (design: shown by `info`)."""
-        from ..linux.nfnetlink import Nftables
-        from ..network import foreign
+        from lamina.linux.nfnetlink import Nftables
+        from lamina.network import foreign
 
         with Nftables() as firewall:
             return foreign.listing(firewall)
 
     def reset(self) -> None:
         """Removes everything of this engine: containers, images, volumes, bridge, firewall table, cgroups, mounts, both roots."""
-        from ..network import teardown
-        from ..runtime.cgroups import Cgroup
+        import shutil
+
+        from lamina.network import teardown
+        from lamina.runtime.cgroups import Cgroup
 
         engine = self.engine
         store, paths = engine.store, engine.store.paths

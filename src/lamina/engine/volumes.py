@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Volumes as containers use them: settled at create, filled from the image when new, forgotten with their last user."""
+
 from __future__ import annotations
 
 import os
 
-from ..errors import LaminaError
+from lamina.errors import LaminaError
+
 from .mounts import ensure_bind_source
 
 TYPE_CHECKING = False
@@ -19,7 +21,7 @@ def settle(engine: Engine, points: list[dict[str, Any]], chain_id: str) -> list[
 
     On an error the volumes made so far are removed.
     """
-    from ..volumes.store import VolumeStore
+    from lamina.volumes.store import VolumeStore
 
     volumes = VolumeStore(engine.store)
     made: list[str] = []
@@ -45,10 +47,10 @@ def fill(engine: Engine, chain_id: str, inside: str, target: str) -> None:
     """docker copies what the image has at the mount point into a volume that is empty, with its owner and mode."""
     import tempfile
 
-    from ..layers.tar import extract, pack
-    from ..linux import fs
+    from lamina.layers.tar import extract, pack
+    from lamina.linux import fs
 
-    root = engine.layer_store.view(chain_id).open()
+    root = engine.layer_store.view(chain_id).open_root()
     try:
         try:
             source = fs.open_beneath(root, inside, os.O_RDONLY | os.O_DIRECTORY)
@@ -72,7 +74,7 @@ def fill(engine: Engine, chain_id: str, inside: str, target: str) -> None:
 
 def forget(engine: Engine, names: list[str]) -> None:
     """Removes volumes that nobody uses any more; one in use stays."""
-    from ..volumes.store import VolumeStore
+    from lamina.volumes.store import VolumeStore
 
     volumes = VolumeStore(engine.store)
     for name in names:

@@ -2,7 +2,7 @@
 """Signal names and numbers, as the kernel has them on x86-64 and arm64. [hot: the `signal` module costs 4 ms]"""
 from __future__ import annotations
 
-from ..errors import InvalidArgument
+from lamina.errors import InvalidArgument
 
 NAMES = (
     "HUP INT QUIT ILL TRAP ABRT BUS FPE KILL USR1 SEGV USR2 PIPE ALRM TERM STKFLT CHLD CONT STOP TSTP TTIN TTOU URG XCPU XFSZ "

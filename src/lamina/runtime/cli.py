@@ -302,7 +302,7 @@ def _core(message: str) -> str:
 
 def _forward_and_wait(pidfd: int) -> int:
     """Wait for our child as the foreground: signals that reach us are passed on to it."""
-    import _signal  # type: ignore[import-not-found]
+    import _signal
 
     def forward(number: int, frame: object) -> None:
         try:

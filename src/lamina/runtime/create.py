@@ -6,7 +6,7 @@ threaded; the child never returns from here, imports nothing, prints nothing, an
 """
 from __future__ import annotations
 
-import _signal  # type: ignore[import-not-found]
+import _signal
 import _socket
 import gc
 import os

@@ -7,7 +7,7 @@ answered as the final user (working directory, args[0]); the death signal after 
 """
 from __future__ import annotations
 
-import _signal  # type: ignore[import-not-found]
+import _signal
 import errno
 import os
 from fcntl import F_DUPFD_CLOEXEC, fcntl

@@ -10,6 +10,7 @@ import os
 import stat
 
 from lamina.errors import StoreError
+from lamina.linux.fs import spread
 from lamina.store import schema
 from lamina.store.db import DB
 from lamina.store.open import check_layout, is_ours, read_json
@@ -112,6 +113,8 @@ def create(paths: Paths, engine: str, *, wal: bool) -> None:
             os.mkdir(f"{paths.root}/{name}", 0o700)
         except FileExistsError:
             pass
+    for directory in (paths.tmp, paths.containers):  # where layers are made, and where containers write
+        spread(directory)
     os.close(os.open(paths.database, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600))
     db = DB(paths.database, wal=wal)
     try:
