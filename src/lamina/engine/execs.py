@@ -61,6 +61,8 @@ def plan_of(containers: Containers, record: Record, body: dict[str, Any]) -> dic
         "cwd": workdir or config["WorkingDir"] or "/",
         "capabilities": {"bounding": granted, "effective": granted, "permitted": granted},
     }
+    if privileged and spec["process"].get("apparmorProfile"):
+        process["apparmorProfile"] = "unconfined"
     return {
         "version": 1,
         "exec_id": new_id(),

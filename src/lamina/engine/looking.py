@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 from lamina.containers.store import Record
 from lamina.errors import NotSupported
 from lamina.network import bridge
+from lamina.util import fastjson
+from lamina.util.atomic import read_file
 
 from . import inspection, planning
 
@@ -39,8 +41,18 @@ def inspect(containers: Containers, record: Record, size: bool) -> dict[str, Any
         from .sizes import container_sizes
 
         sizes = container_sizes(engine, record)
-    return inspection.container(record, state, paths, graph=graph, endpoint=endpoint, execs=execs, sizes=sizes,
+    body = inspection.container(record, state, paths, graph=graph, endpoint=endpoint, execs=execs, sizes=sizes,
                                 masked=planning.masked(host), readonly=planning.readonly(host))  # fmt: skip
+    body["AppArmorProfile"] = apparmor_profile(paths.container_config(record.id))
+    return body
+
+
+def apparmor_profile(config: str) -> str:
+    """What the last start applied, from the bundle's config.json; "" if it never was started, as docker shows it."""
+    try:
+        return str(fastjson.loads(read_file(config))["process"].get("apparmorProfile", ""))
+    except FileNotFoundError:
+        return ""
 
 
 def endpoint_of(containers: Containers, record: Record) -> dict[str, Any] | None:

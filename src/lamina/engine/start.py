@@ -105,6 +105,7 @@ def write_bundle(containers: Containers, record: Record, network: dict[str, Any]
     for name, text in (("resolv.conf", resolv), ("hosts", hosts), ("hostname", files.hostname(hostname))):
         put(paths.container_file(record.id, name), text.encode("utf-8", "surrogateescape"), 0o644)
     oci_spec = planning.spec(record, store)
+    oci_spec["process"]["apparmorProfile"] = apparmor_profile(paths.runroot, host)
     put(paths.container_config(record.id), fastjson.dump_bytes(oci_spec), 0o600)
     mount = engine.layer_store.container_mount(record.id, record.layer_chain, record.driver).plan(volatile=record.auto_remove)
     plan = planning.plan(
@@ -118,6 +119,15 @@ def write_bundle(containers: Containers, record: Record, network: dict[str, Any]
 def put(path: str, data: bytes, mode: int) -> None:
     """A file that is made anew at each start: whole or not at all, but not worth an fsync."""
     write_file(path, data, mode, durable=False)
+
+
+def apparmor_profile(runroot: str, host: dict[str, Any]) -> str:
+    """The name of the container's AppArmor profile; "" on hosts that have no AppArmor, "unconfined" for --privileged, as in docker."""
+    if not os.path.exists("/sys/kernel/security/apparmor"):
+        return ""  # asked here, so that other hosts needn't load the module
+    from lamina.runtime import apparmor
+
+    return apparmor.UNCONFINED if host["Privileged"] else apparmor.default_profile(runroot + "/cache")
 
 
 def seccomp_file(runroot: str, host: dict[str, Any], oci_spec: dict[str, Any]) -> str | None:

@@ -10,6 +10,7 @@ from lamina.errors import LaminaError
 from lamina.linux import mount
 from lamina.monitor import cleanup
 from lamina.monitor.main import lock
+from lamina.runtime.cgroups import detect
 from lamina.store import removal
 
 from . import stopping
@@ -95,6 +96,9 @@ class System:
             "NCPU": os.cpu_count() or 1,
             "Name": machine.nodename,
             "Bridge": store.names.bridge,
+            "CgroupDriver": "cgroupfs",
+            "CgroupVersion": "2" if detect().kind == "v2" else "1",
+            "SecurityOptions": security_options(),
             "ForeignRules": self.foreign_rules(),
         }
 
@@ -140,6 +144,13 @@ class System:
                 os.rmdir(root)
             except OSError:
                 pass  # somebody's own file lies in it, or it is a mount point: that is theirs
+
+
+def security_options() -> list[str]:
+    """docker's form: what every container gets on this host unless told otherwise."""
+    from lamina.runtime import apparmor
+
+    return [*([] if apparmor.why_not() else ["name=apparmor"]), "name=seccomp,profile=builtin", "name=cgroupns"]
 
 
 def refuse_foreign_mounts(root: str) -> None:

@@ -57,8 +57,8 @@ def version(cli: Cli, opts: Opts, args: list[str]) -> int:
 INFO = (
     ("Containers", "Containers"), ("ContainersRunning", " Running"), ("ContainersPaused", " Paused"), ("ContainersStopped", " Stopped"),
     ("Images", "Images"), ("Driver", "Storage Driver"), ("Bridge", "Bridge"), ("KernelVersion", "Kernel Version"), ("OSType", "OSType"),
-    ("Architecture", "Architecture"), ("NCPU", "CPUs"), ("Name", "Name"), ("ID", "ID"), ("LaminaRootDir", "Data Root"),
-    ("LaminaRunRoot", "Run Root"),
+    ("Architecture", "Architecture"), ("CgroupVersion", "Cgroup Version"), ("NCPU", "CPUs"), ("Name", "Name"), ("ID", "ID"),
+    ("LaminaRootDir", "Data Root"), ("LaminaRunRoot", "Run Root"),
 )  # fmt: skip
 
 
@@ -71,6 +71,8 @@ def info(cli: Cli, opts: Opts, args: list[str]) -> int:
     for key, title in INFO:
         if key in data:
             cli.out(f"{title}: {cli.clean(str(data[key]))}")
+    for option in data["SecurityOptions"]:
+        cli.out(f"Security Option: {option}")
     rules = data.get("ForeignRules") or []
     cli.out(f"Firewall rules outside our own table: {len(rules) or 'none'}")
     for rule in rules:
