@@ -1,3 +1,4 @@
+# shellcheck shell=sh
 # Shared by the scripts beside it; sourced, never run. POSIX sh.
 # Everything that the scripts install goes to .venv (Python) or through apt-get (programs); second runs find it there and are quick.
 
@@ -23,10 +24,11 @@ need_programs() {
     DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $missing >/dev/null || die "apt-get could not install$missing"
 }
 
-# A Python >= 3.11 that has sqlite; prints its path.
+# A Python >= 3.11 that has all of its standard library; prints its path.
 find_python() {
-    for python in python3 python3.14 python3.13 python3.12 python3.11; do
-        if command -v "$python" >/dev/null 2>&1 && "$python" -c 'import sys, sqlite3; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+    for python in python3 /usr/bin/python3 python3.14 python3.13 python3.12 python3.11; do
+        if command -v "$python" >/dev/null 2>&1 &&
+            "$python" -c 'import sys, sqlite3, ctypes; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
             command -v "$python"
             return 0
         fi
@@ -37,13 +39,13 @@ find_python() {
 # The environment of the tests: made once, and again when pyproject.toml changes.
 need_venv() {
     stamp=$venv/.stamp
-    if [ -x "$venv/bin/pytest" ] && [ -f "$stamp" ] && cmp -s "$repo/pyproject.toml" "$stamp"; then return 0; fi
+    if "$venv/bin/python" -c 'import pytest' 2>/dev/null && cmp -s "$repo/pyproject.toml" "$stamp"; then return 0; fi
+    python=$(find_python) || need_programs a-python-for-the-tests:python3
     python=$(find_python) || die "Python 3.11 or newer is needed"
-    say "making $venv"
-    "$python" -m venv "$venv" 2>/dev/null || {
-        need_programs ensurepip-is-not-a-program:python3-venv
-        "$python" -m venv "$venv"
-    }
-    "$venv/bin/pip" install -q --disable-pip-version-check -e "$repo[test]" || die "pip could not install the test environment"
+    say "making $venv with $python"
+    # Debian's Python comes without pip, and says so only when it is asked to install it.
+    "$python" -c 'import ensurepip' 2>/dev/null || need_programs pip-of-a-new-environment:python3-venv
+    "$python" -m venv --clear "$venv" || die "$python could not make $venv"
+    "$venv/bin/python" -m pip install -q --disable-pip-version-check -e "${repo}[test]" || die "pip could not install the test environment"
     cp "$repo/pyproject.toml" "$stamp"
 }
