@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 
+from lamina.containers.state import MONITOR_LOST
 from lamina.containers.store import Record
 from lamina.errors import LaminaError
 from lamina.network import files, ipam, model
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from lamina.monitor.client import Client
 
     from .containers import Containers
+    from .engine import Engine
 
 START_TIMEOUT = 120.0  # seconds; a disk under heavy load may take long, a monitor that hangs must not hang its caller for ever
 
@@ -34,8 +36,11 @@ def start(containers: Containers, record: Record, attach: dict[str, bool] | None
     store = engine.store
     bundle = store.paths.container(record.id)
     with FileLock(bundle + "/lock"):
-        if containers.records.state(record.id).live:
+        state = containers.records.state(record.id)
+        if state.live:
             return None
+        if state.error == MONITOR_LOST:
+            engine.system.clean_after_lost_monitor(record.id)
         client: Client | None = None
         network: dict[str, Any] = {"mode": record.config["HostConfig"]["NetworkMode"]}
         try:
@@ -44,7 +49,7 @@ def start(containers: Containers, record: Record, attach: dict[str, bool] | None
             resolv, more = files.resolv_conf(files.host_resolv_conf(), host_network=network["mode"] == "host")
             plan = write_bundle(containers, record, network, resolv)
             store.close(lazy=True)
-            client = launch(plan, attach)
+            client = launch(engine, plan, attach)
             client.wait_started(START_TIMEOUT)
         except BaseException:
             if client is not None:
@@ -55,20 +60,18 @@ def start(containers: Containers, record: Record, attach: dict[str, bool] | None
     return client
 
 
-def launch(plan: dict[str, Any], attach: dict[str, bool] | None) -> Client:
-    """A forked monitor where this process may fork, else a fresh one."""
-    from lamina.monitor.launch import fork_monitor, spawn_monitor
+def launch(engine: Engine, plan: dict[str, Any], attach: dict[str, bool] | None) -> Client:
+    """The monitor made ahead, where there is one and it fits; else a forked one where this process may fork; else a fresh one."""
+    from lamina.monitor import launch as monitors
 
-    from .engine import single_threaded
+    from .ahead import may_fork
 
-    return fork_monitor(plan, attach) if single_threaded() and may_fork() else spawn_monitor(plan, attach)
-
-
-def may_fork() -> bool:
-    """Only a process that was started lean, as the command line is, makes a lean monitor; a library's host process may be anything."""
-    import sys
-
-    return bool(sys.flags.no_site)
+    ready, engine.monitor = engine.monitor, None
+    if ready is not None:
+        if ready.fits(plan):
+            return ready.start(plan, attach)
+        ready.cancel()
+    return monitors.fork_monitor(plan, attach) if may_fork() else monitors.spawn_monitor(plan, attach)
 
 
 def connect(containers: Containers, record: Record) -> tuple[dict[str, Any], list[str]]:
@@ -101,7 +104,8 @@ def write_bundle(containers: Containers, record: Record, network: dict[str, Any]
     host = record.config["HostConfig"]
     address = [network["ipv4"].partition("/")[0]] if network["mode"] == "bridge" else []
     hostname = planning.hostname_of(record)
-    hosts = files.hosts(hostname, domainname=record.config["Config"]["Domainname"], addresses=address)
+    domain = record.config["Config"]["Domainname"]
+    hosts = files.host_hosts() if network["mode"] == "host" else files.hosts(hostname, domainname=domain, addresses=address)
     for name, text in (("resolv.conf", resolv), ("hosts", hosts), ("hostname", files.hostname(hostname))):
         put(paths.container_file(record.id, name), text.encode("utf-8", "surrogateescape"), 0o644)
     oci_spec = planning.spec(record, store)

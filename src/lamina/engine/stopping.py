@@ -44,7 +44,7 @@ def stop(containers: Containers, record: Record, timeout: int | None, signal: st
     config = record.config["Config"]
     number = signals.parse(signal or config["StopSignal"] or "SIGTERM")
     grace = timeout if timeout is not None else config["StopTimeout"] if config["StopTimeout"] is not None else GRACE
-    if not containers.records.state(record.id).live:
+    if not containers.state(record).live:
         return
     client = client_of(containers, record)
     if client is None:
@@ -102,7 +102,7 @@ def finish_wait(client: Client, seconds: float | None) -> None:
 
 def kill(containers: Containers, record: Record, signal: str) -> None:
     number = signals.parse(signal)
-    state = containers.records.state(record.id)
+    state = containers.state(record)
     client = client_of(containers, record) if state.live else None
     if client is None:
         raise not_running(record, f"cannot kill container: {record.name}")
@@ -116,19 +116,19 @@ def kill(containers: Containers, record: Record, signal: str) -> None:
 
 
 def wait(containers: Containers, record: Record) -> int:
-    state = containers.records.state(record.id)
+    state = containers.state(record)
     client = client_of(containers, record) if state.live else None
     if client is None:
-        return containers.records.state(record.id).exit_code
+        return containers.state(record).exit_code
     with client:
         try:
             return client.wait()
         except LaminaError:
-            return containers.records.state(record.id).exit_code or 137
+            return containers.state(record).exit_code or 137
 
 
 def remove(containers: Containers, record: Record, *, force: bool, volumes: bool) -> None:
-    state = containers.records.state(record.id)
+    state = containers.state(record)
     if state.live:
         if not force:
             raise Conflict(
@@ -137,7 +137,7 @@ def remove(containers: Containers, record: Record, *, force: bool, volumes: bool
                 + "stop the container before removing or force remove"
             )
         end_now(containers, record)
-    state = containers.records.state(record.id)
+    state = containers.state(record)
     if not containers.delete_row(record, anonymous_volumes=volumes or record.auto_remove):
         raise no_such(record.id)
     discard(containers, record.id, state)

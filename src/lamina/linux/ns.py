@@ -91,6 +91,18 @@ def pidfd_send_signal(pidfd: int, signal: int) -> None:
     syscall(_libc.PIDFD_SEND_SIGNAL, pidfd, signal, None, 0)
 
 
+def pid_of(pidfd: int) -> int:
+    """The pid as /proc shows it; clone's own answer counts in our pid namespace, which may be a nested one. -1 if it has been reaped."""
+    with open(f"/proc/self/fdinfo/{pidfd}", "rb", 0) as f:
+        text = f.read(1024)
+    return int(text[text.index(b"\nPid:") + 5:].split(None, 1)[0])
+
+
+def own_pid() -> int:
+    """Our pid as /proc shows it, also where we are process 1 of a namespace of our own."""
+    return int(os.readlink("/proc/self"))
+
+
 def start_time(pid: int | str = "self") -> int:
     """When a process started, in clock ticks since boot (field 22 of /proc/<pid>/stat); ProcessLookupError if there is none."""
     try:

@@ -30,7 +30,7 @@ def start() -> int:
     sock = _socket.socket(fileno=launch.SOCK_FD)
     try:
         job = launch.receive_job(sock)
-        if job is None or place.fork_into(job["plan"].get("monitor_cgroup")):
+        if job is None or place.fork_into(job["plan"].get("monitor_cgroup"), own_pidns=launch.owns_pidns(job["plan"])):
             return 0
         launch.detach(sock)
         return launch.run(job["plan"], sock, job["attach"])

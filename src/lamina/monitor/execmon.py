@@ -101,7 +101,7 @@ class Exec(loop.Session):
         super().__init__(about, own_pidns=False)
         self.plan = plan
         self.stdin_once = bool(plan.get("stdin_once", True))
-        self.state = states.State(boot_id=ns.boot_id(), monitor_pid=os.getpid(), monitor_start_time=ns.start_time())
+        self.state = states.State(boot_id=ns.boot_id(), monitor_pid=ns.own_pid(), monitor_start_time=ns.start_time())
 
     def start(self) -> None:
         """Joins the container and starts the process. Raises LaminaError or OSError."""

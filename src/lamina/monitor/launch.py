@@ -39,27 +39,32 @@ class Prepared:
     caller until that exits; Client.close reaps it if it ended before. Without `start` it ends with `cancel`, or with its maker.
     """
 
-    def __init__(self, monitor_cgroup: str | None, *, for_exec: bool = False) -> None:
+    def __init__(self, monitor_cgroup: str | None, *, for_exec: bool = False, own_pidns: bool = False) -> None:
         count = ns.threads()
         if count != 1:
             raise OSError(errno.EDEADLK, f"a process of {count} threads can't fork a monitor", "monitor")
         ours, theirs = fds.socketpair(_socket.SOCK_STREAM)
-        parent = os.getpid()
+        parent = ns.own_pid()  # getpid is 1 in the monitor, and may be here
         try:
-            self.pid = place.fork_into(monitor_cgroup)
+            self.pid = place.fork_into(monitor_cgroup, own_pidns=own_pidns)
             if self.pid == 0:
                 ours.close()
                 _live(theirs, for_exec)
         except BaseException as e:
-            if os.getpid() == parent:
+            if ns.own_pid() == parent:
                 ours.close()
                 raise
             tell_failure(theirs, e)
         finally:
-            if os.getpid() != parent:
+            if ns.own_pid() != parent:
                 os._exit(0)
             theirs.close()
         self.sock = ours
+        self.kind = (monitor_cgroup, for_exec, own_pidns)
+
+    def fits(self, plan: Mapping[str, Any]) -> bool:
+        """Whether it was made for this kind of plan."""
+        return self.kind == (plan.get("monitor_cgroup"), "exec_id" in plan, owns_pidns(plan))
 
     def start(self, plan: Mapping[str, Any], attach: Mapping[str, bool] | None = None) -> Client:
         """Hands over the plan; returns the first client, attached as `attach` ({"stdin","stdout","stderr"}) says before any output."""
@@ -76,7 +81,7 @@ class Prepared:
 
 def fork_monitor(plan: Mapping[str, Any], attach: Mapping[str, bool] | None = None) -> Client:
     """Forks the monitor of a plan that is ready, as Prepared. A caller that shall live long takes spawn_monitor."""
-    return Prepared(plan.get("monitor_cgroup"), for_exec="exec_id" in plan).start(plan, attach)
+    return Prepared(plan.get("monitor_cgroup"), for_exec="exec_id" in plan, own_pidns=owns_pidns(plan)).start(plan, attach)
 
 
 def spawn_monitor(plan: Mapping[str, Any], attach: Mapping[str, bool] | None = None) -> Client:
@@ -102,6 +107,14 @@ def spawn_monitor(plan: Mapping[str, Any], attach: Mapping[str, bool] | None = N
     except ChildProcessError:
         pass  # the caller ignores SIGCHLD
     return Client(ours)
+
+
+def owns_pidns(plan: Mapping[str, Any]) -> bool:
+    """Whether the plan's process gets a new pid namespace. Then its monitor has one as well, which ends all of it."""
+    for entry in ((plan.get("spec") or {}).get("linux") or {}).get("namespaces") or ():
+        if entry.get("type") == "pid":
+            return "exec_id" not in plan and not entry.get("path")
+    return False
 
 
 def send_job(sock: _socket.socket, plan: Mapping[str, Any], attach: Mapping[str, bool] | None) -> None:
@@ -142,7 +155,10 @@ def _live(sock: _socket.socket, for_exec: bool) -> None:
     if for_exec:
         from lamina.monitor import execmon as execmon
     else:
-        from lamina.monitor import main as main
+        from lamina.monitor import main
+
+        main.get_ready()
+    place.settle()
     job = receive_job(sock)
     if job is not None:
         run(job["plan"], sock, job["attach"])

@@ -22,7 +22,7 @@ import lamina.errors as errors
 from lamina.containers import state as states
 from lamina.linux import fs, mount, ns
 from lamina.linux._libc import AT_FDCWD
-from lamina.monitor import cleanup, loop, place, protocol
+from lamina.monitor import cleanup, launch, loop, place, protocol
 from lamina.monitor.client import SOCK
 from lamina.monitor.lock import lock as lock
 from lamina.monitor.stdio import Stdio
@@ -61,12 +61,12 @@ def run(plan: dict[str, Any], sock: _socket.socket, attach: Mapping[str, bool] |
 class Container(loop.Session):
     def __init__(self, plan: dict[str, Any]) -> None:
         about = {"id": plan["id"], "tty": bool(plan.get("tty")), "open_stdin": bool(plan.get("open_stdin"))}
-        super().__init__(about, own_pidns=_own_pidns(plan))
+        super().__init__(about, own_pidns=launch.owns_pidns(plan))
         self.plan = plan
         self.undo: list[tuple[str, Callable[[], None]]] = []
         self.cgroup: Cgroup | None = None
         self.init: Init | None = None
-        self.state = states.State(boot_id=ns.boot_id(), monitor_pid=os.getpid(), monitor_start_time=ns.start_time())
+        self.state = states.State(boot_id=ns.boot_id(), monitor_pid=ns.own_pid(), monitor_start_time=ns.start_time())
         self.lock_fd = -1
 
     # -- start
@@ -162,8 +162,8 @@ class Container(loop.Session):
     def settle(self) -> None:
         """What can be done while the init builds its world: this process's own cgroups, the log, and the last imports."""
         from lamina.monitor import logs
-        from lamina.store import events, trash  # noqa: F401  # for `event` and cleanup, which must not import any more
 
+        get_ready()
         place.settle()
         log = self.plan.get("log")
         if log:
@@ -313,6 +313,13 @@ class Container(loop.Session):
         self.lock_fd = -1
 
 
+def get_ready() -> None:
+    """The last imports, also for what comes at the end: after its start a monitor must not need its own files any more."""
+    from lamina.monitor import logs  # noqa: F401
+    from lamina.network import plug  # noqa: F401
+    from lamina.store import events, trash  # noqa: F401
+
+
 def fill_process(root: int, process: dict[str, Any], plan: Mapping[str, Any]) -> None:
     """Completes the OCI process by the plan's "user", "group_add" and "console_size": ids by the root's own files, HOME as docker does."""
     uid, gid, groups, home = users.resolve(root, plan.get("user") or "", plan.get("group_add") or ())
@@ -335,10 +342,3 @@ def read_seccomp(plan: Mapping[str, Any]) -> bytes | None:
     if program is None:
         raise OSError(errno.EINVAL, "not a seccomp filter of ours", path)
     return program
-
-
-def _own_pidns(plan: Mapping[str, Any]) -> bool:
-    for entry in (plan["spec"].get("linux") or {}).get("namespaces") or ():
-        if entry.get("type") == "pid":
-            return not entry.get("path")
-    return False

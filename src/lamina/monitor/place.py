@@ -24,18 +24,22 @@ def layout() -> Layout:
     return _layout
 
 
-def fork_into(path: str | None) -> int:
-    """fork(2) with a child that is born into the cgroup `path` of the v2 tree (None: a plain fork), and enters those of v1 by `settle`.
+def fork_into(path: str | None, *, own_pidns: bool = False) -> int:
+    """fork(2) with a child that is born into the cgroup `path` of the v2 tree (None: none), and enters those of v1 by `settle`.
     Returns the child's pid, 0 in the child. For single-threaded processes; neither Python's nor the C library's fork handlers run.
+
+    own_pidns: the child is process 1 of a new pid namespace, and the kernel kills all that it made when it ends, however it ends. (The
+    parent death signal alone isn't enough: it is lost as soon as a process changes its user or executes a set-id program.)
     """
     global _unsettled
+    flags = ns.CLONE_NEWPID if own_pidns else 0
     if not path:
-        return os.fork()
+        return _fork(flags)
     group = Cgroup.create(path, {}, layout=layout(), exist_ok=True)
     fd = group.clone_fd()
     if fd >= 0:
         try:
-            pid, pidfd = ns.clone3(0, cgroup_fd=fd)
+            pid, pidfd = ns.clone3(flags, cgroup_fd=fd)
         except OSError as e:
             if e.errno not in (errno.ENOSYS, errno.EINVAL, errno.E2BIG, errno.EOPNOTSUPP, errno.EBUSY, errno.EBADF, errno.EPERM):
                 raise
@@ -47,9 +51,18 @@ def fork_into(path: str | None) -> int:
             else:
                 _unsettled = (group, True)
             return pid
-    pid = os.fork()
+    pid = _fork(flags)
     if pid == 0:
         _unsettled = (group, False)
+    return pid
+
+
+def _fork(flags: int) -> int:
+    if not flags:
+        return os.fork()
+    pid, pidfd = ns.clone3(flags)
+    if pid:
+        os.close(pidfd)
     return pid
 
 

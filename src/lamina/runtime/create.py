@@ -169,7 +169,7 @@ def fork_child(body: Callable[[_socket.socket], None], flags: int, keep: Sequenc
             prctl.set_dumpable(True)
         _signal.pthread_sigmask(_signal.SIG_SETMASK, before)
         child.close()
-    return kind(pid, pidfd, parent, prefix)
+    return kind(ns.pid_of(pidfd), pidfd, parent, prefix)
 
 
 class Phase:
