@@ -19,9 +19,10 @@ need_programs() {
     [ -n "$missing" ] || return 0
     command -v apt-get >/dev/null 2>&1 || die "please install:$missing"
     say "installing$missing"
-    apt-get update -qq >&2 || die "apt-get update failed"
+    output=$(apt-get update -qq 2>&1) || die "apt-get update failed: $output"
     # shellcheck disable=SC2086 # a list of package names
-    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $missing >/dev/null || die "apt-get could not install$missing"
+    output=$(DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends -o Dpkg::Use-Pty=0 $missing 2>&1 </dev/null) ||
+        die "apt-get could not install$missing: $output"
 }
 
 # A Python >= 3.11 that has all of its standard library; prints its path.
