@@ -81,14 +81,14 @@ def running(lamina: Lamina, box: str) -> str:
 
 @pytest.mark.parametrize("network", ["none", "bridge"])
 def test_run(lamina: Lamina, box: str, network: str) -> None:
-    lamina("run", "--rm", "--network", network, "box", "true").ok  # what is made once (init layer, bridge) may cost more  # noqa: B018
+    lamina("run", "--rm", "--network", network, "box", "true").check()  # what is made once (init layer, bridge) may cost more
     check(loaded(lamina, "run", "--rm", "--network", network, "box", "true"))
 
 
 def test_run_detached_and_start(lamina: Lamina, box: str) -> None:
-    lamina("run", "--rm", "--network", "none", "box", "true").ok  # noqa: B018
+    lamina("run", "--rm", "--network", "none", "box", "true").check()
     check(loaded(lamina, "run", "-d", "--name", "hot", "--network", "none", "box", "true"))
-    lamina("wait", "hot").ok  # noqa: B018
+    lamina("wait", "hot").check()
     check(loaded(lamina, "start", "hot"))
 
 

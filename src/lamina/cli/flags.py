@@ -94,6 +94,11 @@ def parse_int(text: str) -> int:
     return value
 
 
+def parse_swap(text: str) -> int:
+    """Bytes, or -1 for without limit."""
+    return -1 if text == "-1" else parse_bytes(text)
+
+
 def parse_cpus(text: str) -> int:
     """Billionths of a CPU from a decimal or rational number, exactly (no float is involved)."""
     failed = ValueError(f"failed to parse {text} as a rational number")
@@ -168,6 +173,7 @@ KINDS: dict[str, tuple[Callable[[str], Any], bool, str]] = {
     "string": (_text, False, "string"),
     "int": (parse_int, False, "int"),
     "bytes": (parse_bytes, False, "bytes"),
+    "swap": (parse_swap, False, "bytes"),
     "decimal": (parse_cpus, False, "decimal"),
     "list": (_text, True, "list"),
     "env": (check_env, True, "list"),

@@ -30,6 +30,14 @@ SHORTS = {
     "lifecycle:stop": "Stop one or more running containers",
     "lifecycle:wait": "Block until one or more containers stop, then print their exit codes",
     "logs:logs": "Fetch the logs of a container",
+    "manage:attach": "Attach local standard input, output, and error streams to a running container",
+    "manage:pause": "Pause all processes within one or more containers",
+    "manage:prune": "Remove all stopped containers",
+    "manage:rename": "Rename a container",
+    "manage:restart": "Restart one or more containers",
+    "manage:top": "Display the running processes of a container",
+    "manage:unpause": "Unpause all processes within one or more containers",
+    "manage:update": "Update configuration of one or more containers",
     "ps:ps": "List containers",
     "run:create": "Create a new container",
     "run:run": "Create and run a new container from an image",
@@ -45,6 +53,8 @@ SHORTS = {
 
 # What goes in and what comes out (docs/tour): the first line of a verb's help.
 IN_OUT = {
+    "manage:pause": "freezes the process space by cgroup, not by signals",
+    "manage:unpause": "lets a frozen process space go on",
     "exec:exec": "a further process in a running process space",
     "images:history": "image -> the layers below it",
     "images:ls": (
@@ -153,6 +163,25 @@ FLAGS: dict[str, dict[str, str]] = {
         "tail": "Number of lines to show from the end of the logs",
         "timestamps": "Show timestamps",
         "until": 'Show logs before a timestamp (e.g. "2013-01-02T13:23:37Z") or relative (e.g. "42m" for 42 minutes)',
+    },
+    "manage:attach": {
+        "detach-keys": "Override the key sequence for detaching a container",
+        "no-stdin": "Do not attach STDIN",
+        "sig-proxy": "Proxy all received signals to the process",
+    },
+    "manage:prune": {
+        "filter": 'Provide filter values (e.g. "until=<timestamp>")',
+        "force": "Do not prompt for confirmation",
+    },
+    "manage:restart": {"time": "Seconds to wait before killing the container"},
+    "manage:update": {
+        "cpu-period": "Limit CPU CFS (Completely Fair Scheduler) period",
+        "cpu-quota": "Limit CPU CFS (Completely Fair Scheduler) quota",
+        "cpu-shares": "CPU shares (relative weight)",
+        "cpuset-cpus": "CPUs in which to allow execution (0-3, 0,1)",
+        "cpuset-mems": "MEMs in which to allow execution (0-3, 0,1)",
+        "memory-reservation": "Memory soft limit",
+        "memory-swap": "Swap limit equal to memory plus swap: -1 to enable unlimited swap",
     },
     "ps:ps": {
         "all": "Show all containers (default shows just running)",

@@ -7,6 +7,7 @@ VERBS. An alias inside a group maps to (primary word, target): messages and help
 from __future__ import annotations
 
 TOP = {
+    "attach": "manage:attach",
     "commit": "transfer:commit",
     "create": "run:create",
     "diff": "transfer:diff",
@@ -19,19 +20,26 @@ TOP = {
     "inspect": "inspect:inspect",
     "kill": "lifecycle:kill",
     "logs": "logs:logs",
+    "pause": "manage:pause",
     "ps": "ps:ps",
+    "rename": "manage:rename",
+    "restart": "manage:restart",
     "rm": "lifecycle:rm",
     "rmi": "images:rm",
     "run": "run:run",
     "start": "lifecycle:start",
     "stop": "lifecycle:stop",
     "tag": "images:tag",
+    "top": "manage:top",
+    "unpause": "manage:unpause",
+    "update": "manage:update",
     "version": "system:version",
     "wait": "lifecycle:wait",
 }
 
 GROUPS: dict[str, dict[str, tuple[str, str]]] = {
     "container": {
+        "attach": ("attach", "manage:attach"),
         "commit": ("commit", "transfer:commit"),
         "create": ("create", "run:create"),
         "diff": ("diff", "transfer:diff"),
@@ -42,12 +50,19 @@ GROUPS: dict[str, dict[str, tuple[str, str]]] = {
         "list": ("ls", "ps:ps"),
         "logs": ("logs", "logs:logs"),
         "ls": ("ls", "ps:ps"),
+        "pause": ("pause", "manage:pause"),
+        "prune": ("prune", "manage:prune"),
         "ps": ("ls", "ps:ps"),
         "remove": ("rm", "lifecycle:rm"),
+        "rename": ("rename", "manage:rename"),
+        "restart": ("restart", "manage:restart"),
         "rm": ("rm", "lifecycle:rm"),
         "run": ("run", "run:run"),
         "start": ("start", "lifecycle:start"),
         "stop": ("stop", "lifecycle:stop"),
+        "top": ("top", "manage:top"),
+        "unpause": ("unpause", "manage:unpause"),
+        "update": ("update", "manage:update"),
         "wait": ("wait", "lifecycle:wait"),
     },
     "image": {

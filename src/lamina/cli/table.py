@@ -6,13 +6,13 @@ MIN_WIDTH = 10
 PADDING = 3
 
 
-def render(rows: list[list[str]]) -> str:
+def render(rows: list[list[str]], *, min_width: int = MIN_WIDTH) -> str:
     """Lines for rows of cells (the header first), each ended by a newline. Rows may differ in length."""
     widths: list[int] = []
     for row in rows:
         for i, cell in enumerate(row[:-1]):
             if i == len(widths):
-                widths.append(MIN_WIDTH)
+                widths.append(min_width)
             width = len(cell) + PADDING
             if width > widths[i]:
                 widths[i] = width

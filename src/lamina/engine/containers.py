@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from lamina.containers.state import MONITOR_LOST
 from lamina.containers.store import ContainerStore, Record, check_name
-from lamina.errors import InvalidArgument, NotFound
+from lamina.errors import Conflict, InvalidArgument, NotFound
 from lamina.util.ids import new_id, new_name
 
 from . import config as configs
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from .engine import Engine
 
     Summaries = list[dict[str, Any]]
+    Strings = list[str]
 
 
 class Containers:
@@ -243,6 +244,59 @@ class Containers:
         from . import stopping
 
         stopping.remove(self, self.records.get(ref), force=force, volumes=volumes)
+
+    # -- changing
+
+    def attach(self, ref: str, streams: dict[str, bool]) -> Client:
+        """A client of the running container's monitor, attached; streams: {"stdin","stdout","stderr"}."""
+        from . import stopping
+
+        record = self.records.get(ref)
+        client = stopping.client_of(self, record) if self.state(record).live else None
+        if client is None:
+            raise Conflict(f"container {record.id} is not running")
+        client.attach(**streams)
+        self._started[record.id] = record
+        self.event("attach", record)
+        return client
+
+    def pause(self, ref: str) -> None:
+        from . import changing
+
+        changing.pause(self, self.records.get(ref), resume=False)
+
+    def unpause(self, ref: str) -> None:
+        from . import changing
+
+        changing.pause(self, self.records.get(ref), resume=True)
+
+    def restart(self, ref: str, timeout: int | None = None, signal: str | None = None) -> None:
+        from . import changing
+
+        changing.restart(self, self.records.get(ref), timeout, signal)
+
+    def rename(self, ref: str, name: str) -> None:
+        from . import changing
+
+        changing.rename(self, self.records.get(ref), name)
+
+    def update(self, ref: str, body: dict[str, Any]) -> dict[str, Any]:
+        """`POST /containers/{id}/update`: {"Warnings"}."""
+        from . import changing
+
+        return changing.update(self, self.records.get(ref), body)
+
+    def prune(self, filters: dict[str, Strings] | None = None) -> dict[str, Any]:
+        """{"ContainersDeleted","SpaceReclaimed"}."""
+        from . import changing
+
+        return changing.prune(self, filters or {})
+
+    def top(self, ref: str, ps_args: Strings | None = None) -> dict[str, Any]:
+        """{"Titles","Processes"} of its processes, with the pids of the host."""
+        from . import processes
+
+        return processes.top(self, self.records.get(ref), ps_args or [])
 
     # -- exec
 

@@ -20,7 +20,7 @@ import os
 
 import lamina.errors as errors
 from lamina.containers import state as states
-from lamina.linux import fs, mount, ns
+from lamina.linux import fs, mount, ns, signals
 from lamina.linux._libc import AT_FDCWD
 from lamina.monitor import cleanup, launch, loop, place, protocol
 from lamina.monitor.client import SOCK
@@ -180,6 +180,11 @@ class Container(loop.Session):
         self.server.broadcast(started)
 
     # -- requests
+
+    def signal(self, number: int) -> None:
+        super().signal(number)
+        if self.state.status == states.PAUSED and number in (signals.SIGKILL, signals.parse(self.plan.get("stop_signal") or "SIGTERM")):
+            self.unpause()  # as docker: who is to end must be let go on to do so
 
     def pause(self) -> None:
         if self.cgroup is None:

@@ -131,7 +131,7 @@ def remove_at(parent: int, name: str, shown: str) -> None:
             fd, own, left = stack[-1]
             if left:
                 child = left.pop()
-                if len(stack) >= 200:  # descriptors are limited: hoist a deep tree up instead of holding all of its parents open
+                if len(stack) >= 64:  # descriptors are limited: hoist a deep tree up instead of holding all of its parents open
                     stack[0][2].append(_hoist(fd, child, stack[0][0]))
                     continue
                 try:

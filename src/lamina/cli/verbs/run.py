@@ -50,11 +50,11 @@ def warn(cli: Cli, client: Client | None) -> None:
         cli.err(f"WARNING: {text}")
 
 
-def attach(cli: Cli, client: Client, container: str, *, stdin: bool, tty: bool) -> int:
+def attach(cli: Cli, client: Client, container: str, *, stdin: bool, tty: bool, detach_keys: str = "", sig_proxy: bool = True) -> int:
     """Stays with a container that was just started until it ends or the user detaches; the exit code for the shell."""
-    from lamina.cli.attach import DETACHED, attach_terminal
+    from lamina.cli.attach import DEFAULT_KEYS, DETACHED, attach_terminal
 
-    code = attach_terminal(client, stdin=stdin, tty=tty)
+    code = attach_terminal(client, stdin=stdin, tty=tty, detach_keys=detach_keys or DEFAULT_KEYS, sig_proxy=sig_proxy)
     if code == DETACHED:
         return 0
     cli.engine.containers.finish(container)
@@ -85,6 +85,8 @@ def _create(cli: Cli, opts: Opts, args: list[str], *, detach: bool, verb: str) -
         body = build_body(opts, args, detach=detach, console=console_size(cli) if opts["tty"] else None)
     except CliError as e:
         raise CliError(f"lamina: {e.message.rstrip('.')}.\nSee 'lamina {verb} --help'.", e.code)
+    if verb == "run":
+        cli.prepare()
     try:
         made: dict[str, Any] = cli.engine.containers.create(body, name=opts["name"] or None)
     except LaminaError as e:
