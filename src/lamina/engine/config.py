@@ -92,7 +92,9 @@ def merge(body: dict[str, Any], image: dict[str, Any], image_ref: str) -> dict[s
     config = {k: (list(v) if isinstance(v, list) else v) for k, v in CONFIG_KEYS.items()}
     config.update(given)
     config["Image"] = image_ref
-    config["Env"] = merge_env(image.get("Env"), given.get("Env"))
+    mine = {entry.split("=", 1)[0] for entry in given.get("Env") or []}  # the request's first, then what it leaves of the image's: docker
+    left = [entry for entry in image.get("Env") or [] if isinstance(entry, str) and entry.split("=", 1)[0] not in mine]
+    config["Env"] = [*merge_env(None, given.get("Env")), *merge_env(left, None)]
     labels = {str(k): str(v) for k, v in (image.get("Labels") or {}).items() if not str(k).startswith(RESERVED_LABELS)}
     labels.update(given.get("Labels") or {})
     config["Labels"] = labels
@@ -102,17 +104,17 @@ def merge(body: dict[str, Any], image: dict[str, Any], image_ref: str) -> dict[s
     for key in ("User", "WorkingDir", "StopSignal", "Healthcheck", "Shell"):
         if not config[key] and image.get(key):
             config[key] = image[key]
-    # An entrypoint of the request forgets the image's command; [""] takes the image's entrypoint away.
+    # An entrypoint of the request forgets the image's command; [""] takes the image's entrypoint away, too, and [] only that.
     if given.get("Entrypoint") is None:
         config["Entrypoint"] = image.get("Entrypoint") or None
         if not config["Cmd"]:
             config["Cmd"] = image.get("Cmd") or None
     elif config["Entrypoint"] in ([], [""]):
-        config["Entrypoint"] = None
-        if not config["Cmd"]:
+        if not config["Cmd"] and not config["Entrypoint"]:
             config["Cmd"] = image.get("Cmd") or None
+        config["Entrypoint"] = None
     argv = [*(config["Entrypoint"] or []), *(config["Cmd"] or [])]
-    if not argv or not argv[0]:
+    if not argv:
         raise InvalidArgument("no command specified")
     if any(not isinstance(a, str) or "\0" in a for a in argv):
         raise InvalidArgument("the command holds something that is no string, or a NUL byte")
@@ -203,7 +205,7 @@ def check_resources(host: dict[str, Any]) -> None:
         raise InvalidArgument("Minimum memory limit can not be less than memory reservation limit, see usage")
     cpus = os.cpu_count() or 1
     if host["NanoCpus"] and (host["NanoCpus"] < 10_000_000 or host["NanoCpus"] > cpus * 1_000_000_000):
-        raise InvalidArgument(f"range of CPUs is from 0.01 to {cpus}.00, as there are only {cpus} CPUs available")
+        raise InvalidArgument(f"Range of CPUs is from 0.01 to {cpus}.00, as there are only {cpus} CPUs available")
     if host["NanoCpus"] and (host["CpuPeriod"] or host["CpuQuota"]):
         raise InvalidArgument("Conflicting options: Nano CPUs and CPU Period cannot both be set")
     if host["PidsLimit"] is not None and not isinstance(host["PidsLimit"], int):

@@ -125,11 +125,13 @@ def spec(record: Record, store: Store) -> dict[str, Any]:
     points = record.config.get("Mounts", [])
     covered = {point["Destination"] for point in points}
     mounts = [m for m in defaults.mounts(privileged=host["Privileged"], shm_size=host["ShmSize"]) if m["destination"] not in covered]
+    user = [oci(point) for point in points]
     for name in ("resolv.conf", "hostname", "hosts"):
         if f"/etc/{name}" not in covered:
-            source = paths.container_file(record.id, name)
-            mounts.append({"destination": f"/etc/{name}", "type": "bind", "source": source, "options": ["rbind", "rprivate"]})
-    mounts += [oci(point) for point in points]
+            source, access = paths.container_file(record.id, name), "ro" if host["ReadonlyRootfs"] else "rw"
+            user.append({"destination": f"/etc/{name}", "type": "bind", "source": source, "options": ["rbind", access, "rprivate"]})
+    user.sort(key=lambda mount: mount["destination"].count("/"))  # a volume at /etc comes below /etc/hosts, not over it
+    mounts += user
     namespaces = ["mount", "uts", "ipc", "pid", "cgroup"] + ([] if host["NetworkMode"] == "host" else ["network"])
     return {
         "ociVersion": "1.2.0",
@@ -146,6 +148,7 @@ def spec(record: Record, store: Store) -> dict[str, Any]:
             "readonlyPaths": readonly(host),
             "devices": defaults.host_devices() if host["Privileged"] else [],
             "rootfsPropagation": "private",
+            "sysctl": {} if host["NetworkMode"] == "host" else dict(defaults.SYSCTLS),
         },
         "annotations": {},
     }
