@@ -13,6 +13,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from lamina.monitor.launch import Prepared
+
 # Lines are kept back on stdout until this many bytes are there, a verb waits for something, or it ends.
 BUFFER = 1 << 16
 
@@ -38,7 +40,7 @@ def write_all(fd: int, data: bytes) -> None:
 
 
 class Cli:
-    __slots__ = ("_engine", "_pending", "_size", "_tty", "debug", "path", "root", "runroot")
+    __slots__ = ("_engine", "_monitor", "_pending", "_size", "_tty", "debug", "path", "root", "runroot")
 
     def __init__(self, root: str, runroot: str, *, debug: bool = False) -> None:
         self.root = root
@@ -46,6 +48,7 @@ class Cli:
         self.debug = debug
         self.path = "lamina"  # the command path for messages: "lamina container ls"
         self._engine: Any = None
+        self._monitor: Prepared | None = None
         self._pending: list[bytes] = []
         self._size = 0
         self._tty: dict[int, bool] = {}
@@ -57,7 +60,15 @@ class Cli:
             from lamina.engine.engine import Engine
 
             self._engine = Engine(self.root, self.runroot)
+            self._engine.monitor, self._monitor = self._monitor, None
         return self._engine
+
+    def prepare(self, *, for_exec: bool = False) -> None:
+        """Says that the verb is about to start something, before it asks for the engine: that gets a monitor that is getting ready."""
+        if self._engine is None and self._monitor is None:
+            from lamina.engine.ahead import prepare
+
+            self._monitor = prepare(self.root, self.runroot, for_exec=for_exec)
 
     def use(self, engine: Any) -> None:
         """Takes an engine that is open already (the tests' one)."""
@@ -65,6 +76,9 @@ class Cli:
 
     def close(self) -> None:
         self.flush()
+        monitor, self._monitor = self._monitor, None
+        if monitor is not None:
+            monitor.cancel()
         engine, self._engine = self._engine, None
         if engine is not None:
             engine.close()

@@ -7,14 +7,13 @@ on one data root at once. Not for sharing between threads: make one in each. Use
 
 from __future__ import annotations
 
-import os
-
 from lamina.store.open import Store
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from lamina.images.store import ImageStore
     from lamina.layers.store import LayerStore
+    from lamina.monitor.launch import Prepared
 
     from .containers import Containers
     from .images import Images
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
 class Engine:
     """root: data root, made when missing; runroot: run-time state (a tmpfs is best). Both are kept as real paths."""
 
-    __slots__ = ("store", "_layer_store", "_image_store", "_containers", "_images", "_layers", "_system", "reap_at_close", "lost")
+    __slots__ = ("store", "_layer_store", "_image_store", "_containers", "_images", "_layers", "_system", "reap_at_close", "lost", "monitor")
 
     def __init__(self, root: str, runroot: str) -> None:
         self.store = Store.open(root, runroot)
@@ -37,6 +36,7 @@ class Engine:
         self._system: System | None = None
         self.reap_at_close = True
         self.lost: list[str] = []  # containers seen whose monitor was killed
+        self.monitor: Prepared | None = None  # made ahead (ahead.py), for the next start or exec
 
     # -- the parts, made when first asked for: `ps` needs no layers, `images` no containers
 
@@ -92,7 +92,10 @@ class Engine:
 
     def close(self) -> None:
         """Finishes what earlier commands or killed monitors left (two short reads where there is nothing), and closes the store."""
+        monitor, self.monitor = self.monitor, None
         try:
+            if monitor is not None:
+                monitor.cancel()
             if self.lost or self.reap_at_close and self._containers is not None and self._containers.unfinished():
                 self.system.reap()
         finally:
@@ -103,8 +106,3 @@ class Engine:
 
     def __exit__(self, *exc: object) -> None:
         self.close()
-
-
-def single_threaded() -> bool:
-    """Whether this process may fork a monitor itself; with threads it must start one by posix_spawn."""
-    return len(os.listdir("/proc/self/task")) == 1

@@ -120,7 +120,7 @@ def launch(containers: Containers, plan: dict[str, Any], attach: dict[str, bool]
     if size is not None:
         plan = {**plan, "console_size": list(size)}
     containers.engine.store.close(lazy=True)
-    client = start.launch(plan, attach)
+    client = start.launch(containers.engine, plan, attach)
     try:
         client.wait_started(START_TIMEOUT)
     except BaseException:

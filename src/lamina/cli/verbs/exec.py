@@ -38,17 +38,17 @@ def exec_(cli: Cli, opts: Opts, args: list[str]) -> int:
         "Cmd": args[1:],
         "ConsoleSize": list(size or (0, 0)),
     }
+    cli.prepare(for_exec=True)
     containers = cli.engine.containers
-    exec_id = containers.exec_create(args[0], body)
     if detach:
         try:
-            containers.exec_start(exec_id, attach=None)
+            containers.exec_run(args[0], body).close()
         except StartError as e:
             cli.err(f"Error response from daemon: {e.message}")
             return 1
         return 0
     try:
-        client = containers.exec_start(exec_id, attach=wanted(stdin=stdin), size=size)
+        client = containers.exec_run(args[0], body, attach=wanted(stdin=stdin), size=size)
         from lamina.cli.attach import DETACHED, attach_terminal
 
         code = attach_terminal(client, stdin=stdin, tty=tty)

@@ -38,6 +38,7 @@ def start(cli: Cli, opts: Opts, refs: list[str]) -> int:
     attached = opts["attach"] or opts["interactive"]
     if attached and len(refs) > 1:
         raise CliError("you cannot start and attach multiple containers at once")
+    cli.prepare()
     containers = cli.engine.containers
     if not attached:
 
