@@ -23,6 +23,10 @@ def run():  # type: ignore[no-untyped-def]
         if here not in sys.path:
             sys.path.append(here)
     if sys._xoptions.get("lamina.face") == "runtime":
+        from lamina.runtime import seal
+
+        if not seal.VERBS.isdisjoint(sys.argv):
+            seal.seal(sys.orig_argv, posix.environ)
         from lamina.runtime.cli import main
 
         sys.exit(main(sys.argv[1:]))
