@@ -56,8 +56,8 @@ def test_an_entrypoint_forgets_the_command_below() -> None:
 @pytest.mark.parametrize(
     ("line", "text"),
     [
-        ("RUN x", "run is not a valid change command"),
-        ("FROM x", "from is not a valid change command"),
+        ("RUN x", "RUN is not a valid change command"),
+        ("FROM x", "FROM is not a valid change command"),
         ("", "file with no instructions"),
         ("ENV", "ENV requires at least one argument"),
         ("ENV A", "ENV must have two arguments"),

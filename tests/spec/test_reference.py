@@ -30,7 +30,7 @@ GOOD = {
     "foo:tag@sha256:" + A64: ("docker.io/library/foo:tag@sha256:" + A64, "foo:tag@sha256:" + A64),
     "library/localhost/x": ("docker.io/library/localhost/x", "library/localhost/x"),
 }
-FORMAT, CASE = "invalid reference format", "invalid reference format: repository name must be lowercase"
+FORMAT, CASE = "invalid reference format", "invalid reference format: repository name ({}) must be lowercase"
 BAD = {
     "": FORMAT,
     "a:": FORMAT,
@@ -53,9 +53,9 @@ BAD = {
     "%2f": FORMAT,
     "\u0430": FORMAT,
     "a\0": FORMAT,
-    "localhost/A": CASE,
-    "NoSuch": CASE,
-    "a/B": CASE,
+    "localhost/A": CASE.format("A"),
+    "NoSuch": CASE.format("library/NoSuch"),
+    "a/B": CASE.format("a/B"),
     "x" * 300: "repository name must not be more than 255 characters",
     A64: f"invalid repository name ({A64}), cannot specify 64-byte hexadecimal strings",
     "foo@sha256:" + "a" * 63: "invalid checksum digest length",

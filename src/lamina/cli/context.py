@@ -40,12 +40,13 @@ def write_all(fd: int, data: bytes) -> None:
 
 
 class Cli:
-    __slots__ = ("_engine", "_monitor", "_pending", "_size", "_tty", "debug", "path", "root", "runroot")
+    __slots__ = ("_engine", "_monitor", "_pending", "_size", "_tty", "debug", "path", "quiet", "root", "runroot")
 
-    def __init__(self, root: str, runroot: str, *, debug: bool = False) -> None:
+    def __init__(self, root: str, runroot: str, *, debug: bool = False, quiet: bool = False) -> None:
         self.root = root
         self.runroot = runroot
         self.debug = debug
+        self.quiet = quiet  # no warnings
         self.path = "lamina"  # the command path for messages: "lamina container ls"
         self._engine: Any = None
         self._monitor: Prepared | None = None
@@ -110,6 +111,10 @@ class Cli:
 
             text = sanitise(text, keep="\n\t")
         write_all(2, (text + end).encode("utf-8", "surrogateescape"))
+
+    def warn(self, text: str) -> None:
+        if not self.quiet:
+            self.err(f"WARNING: {text}")
 
     def clean(self, text: str) -> str:
         """Text of strangers (names, labels, commands ...) for stdout: harmless on a terminal, exact in a pipe."""

@@ -41,6 +41,7 @@ SHORTS = {
     "ps:ps": "List containers",
     "run:create": "Create a new container",
     "run:run": "Create and run a new container from an image",
+    "system:adopt": "Take over a data root that was moved (its new place: --root, --runroot)",
     "system:check": "Check that the store is whole, and repair it",
     "system:info": "Display system-wide information",
     "system:reset": "Remove everything of this engine: containers, images, volumes, bridge, firewall table, both roots",
@@ -220,10 +221,9 @@ HIDDEN = {"run:run": ("net",), "run:create": ("net",), "lifecycle:stop": ("timeo
 VALUE_WORDS: dict[str, str] = {}
 
 GLOBAL = {
-    "config": "Location of client config files",
     "debug": "Enable debug mode",
     "host": "Daemon socket to connect to (refused: lamina has no daemon)",
-    "log-level": 'Set the logging level ("debug", "info", "warn", "error", "fatal")',
+    "log-level": 'What stderr tells: "debug" (as --debug), "info", "warn", "error" or "fatal" (no warnings)',
     "root": "Data root (LAMINA_ROOT; default /var/lib/lamina)",
     "runroot": "Directory of run-time state (LAMINA_RUNROOT; default /run/lamina)",
     "version": "Print version information and quit",

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from .flags import FlagSpec, Opts
 
 GLOBAL_FLAGS: tuple[FlagSpec, ...] = (
-    ("config", "", "string", ""),
     ("debug", "D", "bool", False),
     ("host", "H", "list", None),
     ("log-level", "l", "string", "info"),
@@ -29,7 +28,7 @@ GLOBAL_FLAGS: tuple[FlagSpec, ...] = (
     ("runroot", "", "string", ""),
     ("version", "v", "bool", False),
 )
-GLOBAL_REFUSED = {"context": "c", "tls": "", "tlscacert": "", "tlscert": "", "tlskey": "", "tlsverify": ""}
+GLOBAL_REFUSED = {"config": "", "context": "c", "tls": "", "tlscacert": "", "tlscert": "", "tlskey": "", "tlsverify": ""}
 LOG_LEVELS = ("debug", "info", "warn", "error", "fatal")
 
 
@@ -50,7 +49,7 @@ def main(argv: list[str], cli: Cli | None = None) -> int:
     debug = False
     try:
         opts, words = _globals(argv)
-        debug = opts["debug"]
+        debug = opts["debug"] = opts["debug"] or opts["log-level"] == "debug"
         if cli is None:
             cli = _cli(opts)
         try:
@@ -142,7 +141,8 @@ def _cli(opts: Opts) -> Cli:
     runroot = opts["runroot"] or env.get("LAMINA_RUNROOT")
     if not runroot:
         runroot = "/run/lamina" if os.geteuid() == 0 else os.path.join(env.get("XDG_RUNTIME_DIR") or f"/run/user/{os.geteuid()}", "lamina")
-    return Cli(os.path.abspath(root), os.path.abspath(runroot), debug=opts["debug"])
+    quiet = opts["log-level"] in ("error", "fatal")
+    return Cli(os.path.abspath(root), os.path.abspath(runroot), debug=opts["debug"], quiet=quiet)
 
 
 def _default(for_root: str, variable: str, below_home: str) -> str:
@@ -194,7 +194,7 @@ def _group(cli: Cli, group: str, words: list[str]) -> int:
     text = "\n" + group_usage(group)
     if words:
         raise CliError(text.rstrip("\n"))
-    cli.out(text, end="")
+    cli.err(text, end="")
     return 0
 
 

@@ -86,6 +86,7 @@ GROUPS: dict[str, dict[str, tuple[str, str]]] = {
         "tree": ("tree", "layers:tree"),
     },
     "system": {
+        "adopt": ("adopt", "system:adopt"),
         "check": ("check", "system:check"),
         "info": ("info", "system:info"),
         "reset": ("reset", "system:reset"),

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from .template_funcs import FUNCTIONS, NO_VALUE, FuncError, GoMap, to_text, truth
+from .template_funcs import FUNCTIONS, NO_VALUE, OMITTED, FuncError, GoMap, to_text, truth
 from .template_lex import Lexer, TemplateError, Token
 
 Function = Callable[..., Any]
@@ -390,6 +390,8 @@ class _Run:
                 return value["Id"]  # the field's name in Go where the JSON has Id
             if isinstance(value, GoMap):
                 return NO_VALUE
+            if name in OMITTED:
+                return OMITTED[name]
             raise self._fail(operand.pos, operand.source, f'map has no entry for key "{name}"')
         if value is None or value is NO_VALUE:
             raise self._fail(operand.pos, operand.source, f"nil pointer evaluating interface {{}}.{name}")

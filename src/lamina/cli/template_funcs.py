@@ -44,6 +44,14 @@ LISTS = frozenset((
 ))  # fmt: skip
 
 
+# Fields that docker's JSON leaves out when they are empty, and its types have all the same.
+OMITTED: dict[str, Any] = {
+    "Variant": "", "OsVersion": "", "StopSignal": "", "Health": None, "Healthcheck": None, "StopTimeout": None, "SizeRw": None,
+    "SizeRootFs": None, "ExposedPorts": GoMap(), "Shell": NilList(), "Annotations": GoMap(), "Mounts": NilList(), "Layers": NilList(),
+    "StorageOpt": GoMap(), "Sysctls": GoMap(), "Tmpfs": GoMap(), "Init": None, "NetworkDisabled": False, "ArgsEscaped": False,
+}  # fmt: skip
+
+
 def typed(value: Any, name: str = "") -> Any:
     """API JSON with what docker's types would add: which objects are maps, and which nulls are empty lists."""
     if isinstance(value, dict):

@@ -17,6 +17,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+CONSISTENCY = ("cached", "consistent", "delegated")  # docker's words for hosts that aren't Linux; all are consistent here
 PROPAGATION = ("private", "rprivate", "slave", "rslave", "shared", "rshared")
 
 
@@ -44,9 +45,9 @@ def parse_mode(mode: str, text: str) -> tuple[bool, str]:
     """(writable, propagation) of the comma-separated mode of a bind."""
     writable, propagation, seen = True, "", set()
     for word in mode.split(",") if mode else []:
-        kind = "rw" if word in ("rw", "ro") else "propagation" if word in PROPAGATION else word
+        kind = "rw" if word in ("rw", "ro") else "propagation" if word in PROPAGATION else "consistency" if word in CONSISTENCY else word
         if kind in seen:
-            raise InvalidArgument(f"invalid volume specification: '{text}': invalid mode: {mode}")
+            raise InvalidArgument(f"invalid mode: {mode}")
         seen.add(kind)
         if word == "ro":
             writable = False
@@ -55,10 +56,10 @@ def parse_mode(mode: str, text: str) -> tuple[bool, str]:
         elif word in ("z", "Z"):
             if os.path.exists("/sys/fs/selinux/enforce"):
                 raise NotSupported(f"mode {word} of volume '{text}': relabelling for SELinux is not supported yet")
-        elif word == "nocopy":
-            pass  # told apart by the caller, who looks at Mode
+        elif word == "nocopy" or word in CONSISTENCY:
+            pass  # nocopy is told apart by the caller, who looks at Mode
         elif word != "rw":
-            raise InvalidArgument(f"invalid volume specification: '{text}': invalid mode: {mode}")
+            raise InvalidArgument(f"invalid mode: {mode}")
     return writable, propagation
 
 
@@ -88,6 +89,23 @@ def ensure_bind_source(path: str) -> None:
             raise InvalidArgument(f"error while creating mount source path '{path}': {e.strerror}") from None
     except OSError as e:
         raise InvalidArgument(f"mount source path '{path}': {e.strerror}") from None
+
+
+def check_propagation(point: dict[str, Any]) -> None:
+    """Mounts can only be handed on between a container and the host where the source's own mount does so; docker's texts."""
+    wanted = point["Propagation"].removeprefix("r")
+    if wanted not in ("shared", "slave"):
+        return
+    from lamina.linux.mount import mountinfo
+
+    path, host = os.path.realpath(point["Source"]), None
+    for entry in mountinfo():
+        if (path + "/").startswith(entry.target.rstrip("/") + "/") and (host is None or len(entry.target) >= len(host.target)):
+            host = entry
+    tags = {tag.partition(":")[0] for tag in host.propagation} if host else set()
+    if not tags & ({"shared"} if wanted == "shared" else {"shared", "master"}):
+        kind = "a shared" if wanted == "shared" else "a shared or slave"
+        raise InvalidArgument(f"path {point['Source']} is mounted on {host.target if host else '/'} but it is not {kind} mount")
 
 
 def oci(point: dict[str, Any]) -> dict[str, Any]:

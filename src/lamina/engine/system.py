@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 
 from lamina.containers import state as states
-from lamina.errors import LaminaError
+from lamina.errors import LaminaError, StoreError
 from lamina.linux import mount
 from lamina.monitor import cleanup
 from lamina.monitor.main import lock
@@ -151,6 +151,31 @@ def security_options() -> list[str]:
     from lamina.runtime import apparmor
 
     return [*([] if apparmor.why_not() else ["name=apparmor"]), "name=seccomp,profile=builtin", "name=cgroupns"]
+
+
+def adopt(root: str, runroot: str) -> None:
+    """Makes a moved data root the engine of this pair of paths; no engine can be open on it yet. Volumes of its containers move along.
+
+    StoreError while the pair it was made with is in use, and for a runroot that is another engine's.
+    """
+    from lamina.store import setup
+    from lamina.store.open import Store, is_ours, read_json, real_runroot
+    from lamina.store.paths import Paths, engine_id
+    from lamina.util import fastjson
+
+    paths = Paths(os.path.realpath(root), real_runroot(runroot))
+    engine = engine_id(paths.root, paths.runroot)
+    boot = read_json(paths.boot) if is_ours(paths.runroot) else None
+    if boot is not None and boot.get("engine") != engine:
+        raise StoreError(f"{paths.runroot}: belongs to another engine ({boot.get('engine')})", hint="name a runroot of its own with --runroot")
+    setup.adopt(paths, engine)
+    with Store.open(paths.root, paths.runroot) as store, store.db.write() as db:
+        for cid, text in db.execute("SELECT id, config FROM containers"):
+            config = fastjson.loads(text)
+            for point in config.get("Mounts") or ():
+                if point["Type"] == "volume":
+                    point["Source"] = paths.volume_data(point["Name"])
+            db.execute("UPDATE containers SET config=? WHERE id=?", (fastjson.dumps(config), cid))
 
 
 def refuse_foreign_mounts(root: str) -> None:

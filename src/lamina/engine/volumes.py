@@ -7,7 +7,7 @@ import os
 
 from lamina.errors import LaminaError
 
-from .mounts import ensure_bind_source
+from .mounts import check_propagation, ensure_bind_source
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ def settle(engine: Engine, points: list[dict[str, Any]], chain_id: str) -> list[
         for point in points:
             if point["Type"] == "bind":
                 ensure_bind_source(point["Source"])
+                check_propagation(point)
                 continue
             known = volumes.find(point["Name"]) if point["Name"] else None
             volume = known or volumes.create(point["Name"] or None)
@@ -65,6 +66,7 @@ def fill(engine: Engine, chain_id: str, inside: str, target: str) -> None:
                 status = os.fstat(source)
                 os.fchown(destination, status.st_uid, status.st_gid)
                 os.fchmod(destination, status.st_mode & 0o7777)
+                os.utime(destination, ns=(status.st_atime_ns, status.st_mtime_ns))
             finally:
                 os.close(destination)
                 os.close(source)

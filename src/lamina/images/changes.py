@@ -40,7 +40,7 @@ def apply_changes(config: dict[str, Any], changes: Sequence[str]) -> dict[str, A
         word, rest = parts[0].lower(), parts[1] if len(parts) > 1 else ""
         handler = HANDLERS.get(word)
         if handler is None:
-            raise InvalidArgument(f"{word} is not a valid change command")
+            raise InvalidArgument(f"{parts[0]} is not a valid change command")
         flags: dict[str, str] = {}
         while word != "onbuild" and (match := FLAG.match(rest)):
             rest = rest[match.end():]

@@ -111,4 +111,4 @@ def moment(text: str, now_ns: int) -> int:
             continue
         delta = parsed - datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
         return (delta.days * 86400 + delta.seconds) * 10**9 + delta.microseconds * 1000
-    raise InvalidArgument(f"failed to parse value as time or duration: {text!r}")
+    raise InvalidArgument(f"failed to parse value as time or duration: \"{text}\"")

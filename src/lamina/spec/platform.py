@@ -56,7 +56,9 @@ def host() -> Platform:
 def parse(text: str) -> Platform:
     """What a user gave as platform; missing parts are the host's. Raises InvalidArgument."""
     parts = text.lower().split("/")
-    if not text or len(parts) > 3:
+    if len(parts) > 3:
+        raise InvalidArgument(f'"{text}": cannot parse platform specifier: invalid argument')
+    if not text:
         raise InvalidArgument(f'"{text}": unknown operating system or architecture: invalid argument')
     for part in parts:
         if not part.strip("._-") or frozenset(part) - ALLOWED:

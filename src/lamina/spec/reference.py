@@ -25,7 +25,7 @@ DIGITS = frozenset("0123456789")
 DIGEST_HEX = {"sha256": 64, "sha384": 96, "sha512": 128}
 
 BAD_FORMAT = "invalid reference format"
-BAD_CASE = "invalid reference format: repository name must be lowercase"
+BAD_CASE = "invalid reference format: repository name ({}) must be lowercase"
 
 
 class Reference:
@@ -103,7 +103,7 @@ def parse(text: str) -> Reference:
     if name != name.lower() and name.isascii():
         # Said only where case alone is at fault, so that other defects keep their own text.
         if _is_path(name.lower()):
-            raise InvalidArgument(BAD_CASE)
+            raise InvalidArgument(BAD_CASE.format(name))
         raise InvalidArgument(BAD_FORMAT)
     if not _is_path(name) or not _is_host(domain):
         raise InvalidArgument(BAD_FORMAT)
@@ -117,10 +117,12 @@ def parse(text: str) -> Reference:
 
 
 def parse_repository(text: str) -> Reference:
-    """As `parse`, for places where a repository with an optional tag is meant (tag, commit, import): a digest is refused."""
+    """As `parse`, for a name that is to be given to an image (tag, commit, import): no digest, and no name that would read as one."""
     ref = parse(text)
     if ref.digest:
         raise InvalidArgument("refusing to create a tag with a digest reference")
+    if ref.familiar_name == "sha256":
+        raise InvalidArgument("refusing to create an ambiguous tag using digest algorithm as name")
     return ref
 
 

@@ -165,9 +165,11 @@ def tag(cli: Cli, opts: Opts, args: list[str]) -> int:
     from lamina.spec.reference import parse
 
     try:
-        parse(args[1])
+        digest = parse(args[1]).digest
     except InvalidArgument as e:
         raise CliError(f'Error parsing reference: "{args[1]}" is not a valid repository/tag: {e.message}')
+    if digest:
+        raise CliError("refusing to create a tag with a digest reference")
     cli.engine.images.tag(args[0], args[1])
     return 0
 

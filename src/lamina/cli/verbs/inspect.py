@@ -55,7 +55,7 @@ def _of_kind(cli: Cli, kind: str, size: bool) -> Callable[[str], dict[str, Any]]
         else:
             found = cli.engine.images.inspect(ref)
             if size:
-                cli.err("WARNING: --size ignored for image")
+                cli.warn("--size ignored for image")
         return found
 
     return get

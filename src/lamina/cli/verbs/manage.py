@@ -67,7 +67,7 @@ def update(cli: Cli, opts: Opts, refs: list[str]) -> int:
 
     def one(ref: str) -> str:
         for warning in cli.engine.containers.update(ref, body)["Warnings"]:
-            cli.err(f"WARNING: {warning}")
+            cli.warn(warning)
         return ref
 
     return 1 if each(cli, refs, one) else 0

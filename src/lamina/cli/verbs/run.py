@@ -47,7 +47,7 @@ def wanted(*, stdin: bool) -> dict[str, bool]:
 
 def warn(cli: Cli, client: Client | None) -> None:
     for text in getattr(client, "warnings", ()):
-        cli.err(f"WARNING: {text}")
+        cli.warn(text)
 
 
 def attach(cli: Cli, client: Client, container: str, *, stdin: bool, tty: bool, detach_keys: str = "", sig_proxy: bool = True) -> int:
@@ -96,7 +96,7 @@ def _create(cli: Cli, opts: Opts, args: list[str], *, detach: bool, verb: str) -
             raise
         raise failed(e, verb, with_help=True)
     for warning in made.get("Warnings") or ():
-        cli.err(f"WARNING: {warning}")
+        cli.warn(warning)
     container = made["Id"]
     assert isinstance(container, str)
     return container

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`version`, `info` and `system check`."""
+"""`version`, `info` and the verbs of `system`."""
 from __future__ import annotations
 
 import os
@@ -100,7 +100,15 @@ def reset(cli: Cli, opts: Opts, args: list[str]) -> int:
     return 0
 
 
+def adopt(cli: Cli, opts: Opts, args: list[str]) -> int:
+    from lamina.engine.system import adopt as take
+
+    take(cli.root, cli.runroot)
+    return 0
+
+
 VERBS = {
+    "adopt": Verb(adopt, "", 0, 0),
     "version": Verb(version, "[OPTIONS]", 0, 0, (("format", "f", "string", ""),)),
     "info": Verb(info, "[OPTIONS]", 0, 0, (("format", "f", "string", ""),)),
     "reset": Verb(reset, "[OPTIONS]", 0, 0, (("force", "f", "bool", False),)),

@@ -13,7 +13,7 @@ KINDS = {0: "C", 1: "A", 2: "D"}
 
 def commit(cli: Cli, opts: Opts, args: list[str]) -> int:
     repository = args[1] if len(args) > 1 else None
-    check_reference(repository)
+    check_reference(repository, "refusing to create a tag with a digest reference")
     image = cli.engine.images.commit(
         args[0], repository, author=opts["author"], message=opts["message"], changes=opts["change"], pause=opts["pause"]
     )
@@ -25,7 +25,7 @@ def import_(cli: Cli, opts: Opts, args: list[str]) -> int:
     if len(args) > 2:
         raise CliError(f'"{cli.path}" requires at most 2 arguments.\nSee \'{cli.path} --help\'.')
     repository = args[1] if len(args) > 1 else None
-    check_reference(repository)
+    check_reference(repository, "Error response from daemon: cannot import digest reference")
     add_site_packages()  # zstandard
     with open_source(cli, args[0]) as stream:
         image = cli.engine.images.import_(
@@ -35,16 +35,18 @@ def import_(cli: Cli, opts: Opts, args: list[str]) -> int:
     return 0
 
 
-def check_reference(name: str | None) -> None:
-    """As docker's client: a bad name is told before anything is read."""
+def check_reference(name: str | None, no_digest: str) -> None:
+    """As docker's client: a bad name is told before anything is read; `no_digest` is what is said of one with a digest."""
     if name:
         from lamina.errors import InvalidArgument
         from lamina.spec.reference import parse
 
         try:
-            parse(name)
+            digest = parse(name).digest
         except InvalidArgument as e:
             raise CliError(e.message)
+        if digest:
+            raise CliError(no_digest)
 
 
 def open_source(cli: Cli, source: str) -> IO[bytes]:
@@ -63,6 +65,7 @@ def open_source(cli: Cli, source: str) -> IO[bytes]:
 
 
 def open_url(cli: Cli, url: str) -> IO[bytes]:
+    import http.client
     import urllib.error
     import urllib.request
 
@@ -81,10 +84,10 @@ def open_url(cli: Cli, url: str) -> IO[bytes]:
         stream: IO[bytes] = opener.open(request, timeout=60)
     except urllib.error.HTTPError as e:
         raise CliError(f"Error response from daemon: failed to download {url}: {e.code} {e.reason}")
-    except urllib.error.URLError as e:
-        raise CliError(f"Error response from daemon: failed to download {url}: {e.reason}")
-    except (OSError, ValueError) as e:
-        raise CliError(f"Error response from daemon: failed to download {url}: {e}")
+    except (OSError, ValueError, http.client.HTTPException) as e:
+        reason = e.reason if isinstance(e, urllib.error.URLError) else e
+        text = reason.strerror if isinstance(reason, OSError) and reason.strerror else str(reason)
+        raise CliError(f"Error response from daemon: failed to download {url}: {text[:1].lower()}{text[1:]}")
     return stream
 
 
