@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from lamina.linux import caps, fds, mount, ns, prctl, rlimit, seccomp, tty
+from lamina.linux import caps, fds, mount, ns, oldoverlay, prctl, rlimit, seccomp, tty
 
 
 def in_child(body: Callable[[], object], flags: int = ns.CLONE_NEWNS) -> None:
@@ -279,3 +279,38 @@ def test_limits_by_name() -> None:
 
     in_child(body, 0)
     assert rlimit.get("RLIMIT_NOFILE") == (soft, hard)
+
+
+@pytest.mark.parametrize(("count", "odd", "chroot"), [(20, "", False), (401, ":x,", False), (20, "", True)])
+def test_a_union_of_many_layers_on_kernels_before_6_7(tmp_path: Path, count: int, odd: str, chroot: bool) -> None:
+    """What `overlay` does where lowerdir+ is missing: with full paths for `mount` to show, or by descriptors; nothing else has changed."""
+    lowers = [str(tmp_path / f"layer{odd}{i:03}") for i in range(count)]
+    for i, lower in enumerate(lowers):
+        os.mkdir(lower)
+        Path(lower, "same").write_text(str(i))
+        Path(lower, f"f{i}").write_text("")
+    for name in ("up", "work", "target"):
+        (tmp_path / name).mkdir()
+
+    def body() -> None:
+        if chroot:
+            os.mkdir(tmp_path / "proc")
+            mount.mount("proc", str(tmp_path / "proc"), "proc")
+            os.chroot(tmp_path)
+        base = "" if chroot else str(tmp_path)
+        below = [lower.removeprefix(str(tmp_path)) if chroot else lower for lower in lowers]
+        os.chdir(base + "/up")
+        top = os.stat("/")
+        before, namespace = len(os.listdir("/proc/self/fd")), os.readlink("/proc/self/ns/mnt")
+        fd = oldoverlay.union(below, base + "/up", base + "/work", ["index=off"], "overlay")
+        assert len(os.listdir("/proc/self/fd")) == before + 1 and os.readlink("/proc/self/ns/mnt") == namespace
+        assert os.path.samefile(".", base + "/up") and os.path.samestat(os.stat("/"), top)
+        mount.attach(fd, base + "/target")
+        os.close(fd)
+        assert Path(base + "/target/same").read_text() == "0" and len(os.listdir(base + "/target")) == count + 1
+        Path(base + "/target/new").write_text("n")
+        shown = Path("/proc/self/mounts").read_text()
+        assert (f"lowerdir={below[0]}:" in shown) == (not odd and not chroot)
+
+    in_child(body)
+    assert (tmp_path / "up/new").read_text() == "n"

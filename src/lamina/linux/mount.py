@@ -197,37 +197,49 @@ def overlay(lowers: Sequence[str], upper: str | None, work: str | None, *, volat
     """
     if upper is None and len(lowers) < 2:
         raise OSError(errno.EINVAL, "an overlay without an upper directory needs two lower ones", lowers[0] if lowers else None)
+    options = ["redirect_dir=off", "metacopy=off", "index=off"]
+    if volatile and upper is not None:
+        options.append("volatile")
     fs_fd = fsopen("overlay")
     try:
         fsconfig_string(fs_fd, "source", source)
-        _lowers(fs_fd, lowers)
+        if not _lowers(fs_fd, lowers):
+            from .oldoverlay import union
+
+            fd = union(lowers, upper, work, options, source)
+            if readonly:
+                mount_setattr(fd, "", 0, MOUNT_ATTR_RDONLY)
+            return fd
         if upper is not None and work is not None:
             fsconfig_string(fs_fd, "upperdir", upper)
             fsconfig_string(fs_fd, "workdir", work)
-            if volatile:
-                fsconfig_flag(fs_fd, "volatile")
-        for option in ("redirect_dir", "metacopy", "index"):
-            fsconfig_string(fs_fd, option, "off")
+        for option in options:
+            key, equals, value = option.partition("=")
+            if equals:
+                fsconfig_string(fs_fd, key, value)
+            else:
+                fsconfig_flag(fs_fd, key)
         fsconfig_create(fs_fd)
         return fsmount(fs_fd, FSMOUNT_CLOEXEC, MOUNT_ATTR_RDONLY if readonly else 0)
     finally:
         os.close(fs_fd)
 
 
-def _lowers(fs_fd: int, lowers: Sequence[str], *, one_by_one: bool = True) -> None:
-    """Adds each lower by `lowerdir+` (Linux 6.7); older kernels take one escaped string, which a page and fsconfig's 256 bytes limit."""
+def _lowers(fs_fd: int, lowers: Sequence[str], *, one_by_one: bool = True) -> bool:
+    """Adds each lower by `lowerdir+` (Linux 6.7). Older kernels take one string of at most 255 bytes without a comma, else it's False."""
     if one_by_one:
         try:
             for lower in lowers:
                 fsconfig_string(fs_fd, "lowerdir+", lower)
-            return
+            return True
         except OSError as e:
             if e.errno != errno.EINVAL or lower is not lowers[0]:
                 raise
     joined = ":".join(path.replace("\\", "\\\\").replace(":", "\\:") for path in lowers)
-    if len(encode(joined)) > 255:
-        raise OSError(errno.E2BIG, "this kernel (before 6.7) takes at most 255 bytes of lower directories", lowers[0])
+    if len(encode(joined)) > 255 or "," in joined:
+        return False
     fsconfig_string(fs_fd, "lowerdir", joined)
+    return True
 
 
 class MountInfo:

@@ -257,22 +257,34 @@ def hide(root: int, masked: Sequence[str], readonly: Sequence[str]) -> None:
             m.attach(tree, target)
             os.close(tree)
             os.close(target)
-    cover = -1
-    for path in masked:
-        target = _existing(root, path)
-        if target < 0:
-            continue
-        if cover < 0:
-            cover = _cover()
-        tree = m.open_tree(cover, "empty" if fs.is_directory(target) else "null", m.OPEN_TREE_CLONE)
-        st = os.fstat(tree)
-        if not S_ISDIR(st.st_mode) and not is_null(st):
-            raise StartError(f'error during container init: no null device to mask "{path}" with')
+    targets = [fd for fd in (_existing(root, path) for path in masked) if fd >= 0]
+    if not targets:
+        return
+    cover = _cover()
+    try:
+        trees = [_piece(cover, target) for target in targets]
+    except OSError as e:
+        if e.errno != errno.EINVAL:
+            raise
+        # Before Linux 6.15 only what is mounted somewhere can be cloned: for this moment it lies over the container's root.
+        m.attach(cover, root)
+        trees = [_piece(cover, target) for target in targets]
+        os.fchdir(cover)
+        m.umount(".", m.MNT_DETACH)
+        os.fchdir(root)
+    for tree, target in zip(trees, targets, strict=True):
         m.attach(tree, target)
         os.close(tree)
         os.close(target)
-    if cover >= 0:
-        os.close(cover)
+    os.close(cover)
+
+
+def _piece(cover: int, target: int) -> int:
+    tree = m.open_tree(cover, "empty" if fs.is_directory(target) else "null", m.OPEN_TREE_CLONE)
+    st = os.fstat(tree)
+    if not S_ISDIR(st.st_mode) and not is_null(st):
+        raise StartError("error during container init: no null device to mask paths with")
+    return tree
 
 
 def _existing(root: int, path: str) -> int:
