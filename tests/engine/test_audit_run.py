@@ -56,3 +56,16 @@ def test_an_empty_entrypoint_forgets_the_command_too(lamina: Lamina, busybox_tar
 def test_an_empty_command_is_looked_up_like_any(lamina: Lamina, box: str) -> None:
     done = lamina(*RUN, "box", "")
     assert done.returncode == 127 and 'exec: "": executable file not found in $PATH' in done.stderr
+
+
+def test_texts_of_kill_and_start(lamina: Lamina, box: str) -> None:
+    cid = lamina("create", "--name", "one", "--network", "none", "box", "nosuch").out
+    for argv, text in (
+        (["kill", "nosuch"], "cannot kill container: nosuch: No such container: nosuch"),
+        (["kill", "one"], f"cannot kill container: one: container {cid} is not running"),
+        (["kill", "-s", "FOO", cid[:12]], f"cannot kill container: {cid[:12]}: invalid signal: FOO"),
+    ):
+        done = lamina(*argv)
+        assert (done.returncode, done.stdout, done.stderr) == (1, "", f"Error response from daemon: {text}\n")
+    done = lamina("start", "-a", "one")
+    assert done.returncode == 1 and 'exec: "nosuch": executable file not found in $PATH' in done.stderr

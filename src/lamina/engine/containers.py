@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from lamina.containers.state import MONITOR_LOST
 from lamina.containers.store import ContainerStore, Record, check_name
-from lamina.errors import Conflict, InvalidArgument, NotFound
+from lamina.errors import Conflict, InvalidArgument, LaminaError, NotFound
 from lamina.util.ids import new_id, new_name
 
 from . import config as configs
@@ -231,7 +231,11 @@ class Containers:
     def kill(self, ref: str, signal: str = "SIGKILL") -> None:
         from . import stopping
 
-        stopping.kill(self, self.records.get(ref), signal)
+        try:
+            stopping.kill(self, self.records.get(ref), signal)
+        except LaminaError as e:
+            e.message = f"cannot kill container: {ref}: {e.message}"  # docker's, whatever went wrong
+            raise
 
     def wait(self, ref: str) -> int:
         """The exit code, once it doesn't run. At once for one that has ended or was never started (then 0, as docker)."""

@@ -35,8 +35,8 @@ def client_of(containers: Containers, record: Record) -> Client | None:
         return None
 
 
-def not_running(record: Record, what: str) -> Conflict:
-    return Conflict(f"{what}: container {record.id} is not running")
+def not_running(record: Record) -> Conflict:
+    return Conflict(f"container {record.id} is not running")
 
 
 def stop(containers: Containers, record: Record, timeout: int | None, signal: str | None) -> None:
@@ -105,10 +105,10 @@ def kill(containers: Containers, record: Record, signal: str) -> None:
     state = containers.state(record)
     client = client_of(containers, record) if state.live else None
     if client is None:
-        raise not_running(record, f"cannot kill container: {record.name}")
+        raise not_running(record)
     with client:
         if not send(client, number):
-            raise not_running(record, f"cannot kill container: {record.name}")
+            raise not_running(record)
         containers.event("kill", record, signal=str(number))
         if number == SIGKILL:
             ends_within(client, PATIENCE)  # docker's kill returns when it's dead

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from lamina.cli.context import Cli, CliError
 from lamina.cli.flags import Verb
-from lamina.errors import LaminaError, NotFound
+from lamina.errors import LaminaError, NotFound, StartError
 
 from .run import attach, check_tty, wanted, warn
 
@@ -53,7 +53,10 @@ def start(cli: Cli, opts: Opts, refs: list[str]) -> int:
     tty = bool(containers.inspect(refs[0])["Config"]["Tty"])
     stdin = opts["interactive"]
     check_tty(cli, stdin=stdin, tty=tty)
-    client = containers.start(refs[0], attach=wanted(stdin=stdin))
+    try:
+        client = containers.start(refs[0], attach=wanted(stdin=stdin))
+    except StartError as e:
+        raise CliError(f"Error response from daemon: {e.message}" + (f"\nHint: {e.hint}" if e.hint else ""))  # 1, unlike run's 127
     if client is None:
         raise CliError(f"{refs[0]} runs already, and this version of lamina attaches only to what it starts\nHint: logs -f {refs[0]}")
     warn(cli, client)
