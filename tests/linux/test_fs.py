@@ -6,10 +6,11 @@ import errno
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from lamina.linux import fs
+from lamina.linux import _libc, fs
 
 
 @pytest.fixture(params=[False, True], ids=["openat2", "walk"])
@@ -143,3 +144,18 @@ def test_magic_numbers() -> None:
         fd = os.open(path, os.O_PATH)
         assert fs.magic(fd) == expected
         os.close(fd)
+
+
+def test_renames_without_end_stop_nobody(root: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """openat2 says EAGAIN for as long as anything on the machine is renamed or mounted meanwhile; the walk doesn't."""
+    asked, real = [], fs.syscall
+
+    def busy(number: int, *args: Any, path: Any = None) -> int:
+        if number != _libc.OPENAT2:
+            return real(number, *args, path=path)
+        asked.append(args)
+        raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN), path)
+
+    monkeypatch.setattr(fs, "syscall", busy)
+    assert read(root, "up") == "inside"
+    assert len(asked) > 100 or fs.force_fallback

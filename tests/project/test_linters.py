@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +14,7 @@ REPO = Path(__file__).resolve().parents[2]
 SCRIPTS = [
     p
     for p in [*sorted((REPO / "scripts").iterdir()), REPO / ".ci/run", *sorted((REPO / "bin").glob("*"))]
-    if p.is_file() and p.read_bytes().startswith((b"#!/bin/sh", b"# Shared"))
+    if p.is_file() and p.read_bytes().startswith((b"#!/bin/sh", b"# shellcheck shell=sh"))
 ]
 
 
@@ -23,7 +24,7 @@ def check(*argv: str) -> None:
 
 
 def test_ruff() -> None:
-    check("ruff", "check", "--no-cache", "src", "tests", "scripts", "bench")
+    check("ruff", "check", "--no-cache", "src", "tests", "scripts")
 
 
 def test_mypy_strict(tmp_path: Path) -> None:
@@ -34,3 +35,11 @@ def test_mypy_strict(tmp_path: Path) -> None:
 def test_shell_syntax(script: Path) -> None:
     done = subprocess.run(["/bin/sh", "-n", str(script)], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_shellcheck() -> None:
+    program = shutil.which("shellcheck")
+    if program is None:
+        pytest.skip("needs shellcheck (a package of that name)")
+    done = subprocess.run([program, *map(str, SCRIPTS)], cwd=REPO, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout

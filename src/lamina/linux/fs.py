@@ -79,7 +79,8 @@ def open_beneath(rootfd: int, path: str | bytes, flags: int, mode: int = 0) -> i
         try:
             return openat2(rootfd, path or "/", flags, mode, RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS)
         except OSError as e:
-            if e.errno not in (errno.ENOSYS, errno.EPERM) or (e.errno == errno.EPERM and not _refused()):
+            # EAGAIN to the last: renames and mounts never pause on this machine, and whoever makes them must not be able to stop us
+            if e.errno not in (errno.ENOSYS, errno.EPERM, errno.EAGAIN) or (e.errno == errno.EPERM and not _refused()):
                 raise
     return _Walk(rootfd, path).open(flags, mode)
 
