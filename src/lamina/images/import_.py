@@ -2,10 +2,7 @@
 """`import`: a flat tar becomes an image of one layer, without a parent, as docker import makes it."""
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from lamina.errors import InvalidArgument
-from lamina.layers.tar.source import Readable
 from lamina.spec import imageconfig, platform
 from lamina.util.digest import digest_of
 from lamina.util.times import now_ns, rfc3339nano
@@ -13,6 +10,12 @@ from lamina.util.times import now_ns, rfc3339nano
 from . import create
 from .changes import apply_changes
 from .store import ImageStore
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from lamina.layers.tar.source import Readable
 
 
 def import_image(images: ImageStore, stream: Readable, *, repository: str = "", changes: Sequence[str] = (), message: str = "",

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
 
 from lamina.errors import ArchiveError, StoreError
 from lamina.linux.fs import syncfs
@@ -22,17 +20,19 @@ from lamina.util.digest import check_digest
 from lamina.util.ids import new_id
 from lamina.util.times import now_ns
 
+from . import placement
 from .chain import chain_id, lowers
 from .drivers.base import copy_root_attributes
 from .store import Layer
-from .tar.compress import decompress
-from .tar.pack import pack_overlay
-from .tar.source import Readable
 from .unpack import open_directory
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from .driver import Driver
     from .tar.extract import Extracted
+    from .tar.source import Readable
 
 LEASE_LAYER = "layer"
 LEASE_TMP = "tmp"
@@ -44,6 +44,8 @@ def add(store: Store, driver: Driver, stream: Readable, parent: str, lease: Leas
     `expected`: the diff id it must have, else ArchiveError. Raises ArchiveError naming the member that can't be believed, StoreError when
     the disk or the parent is the reason. The lease holds the layer until the caller's row refers to it.
     """
+    from .tar.compress import decompress
+
     if expected:
         check_digest(expected)
     plain, _ = decompress(stream)
@@ -55,6 +57,7 @@ def add_from_upper(store: Store, driver: Driver, upper: str, parent: str, lease:
 
     def copy(active: str, parents: Sequence[str]) -> Extracted:
         from .tar.extract import Extracted
+        from .tar.pack import pack_overlay
 
         source, target = open_directory(upper), open_directory(active + "/diff")
         try:
@@ -83,12 +86,13 @@ def add_from_active(store: Store, driver: Driver, theirs: Driver, active: str, p
 
 def _make(store: Store, driver: Driver, parent: str, lease: Lease, fill: Callable[[str, Sequence[str]], Extracted], expected: str) -> Layer:
     token = "layer-" + new_id()
-    active = store.paths.temp(token)
+    workspace = store.paths.temp(token)
     lease.add(LEASE_TMP, token)
     parents = lowers(store.db, store.paths, parent)
     if parent:
         lease.add(LEASE_LAYER, parent)
     try:
+        active = placement.choose(workspace)
         # Overlay's change set must not depend on what is below unless the extractor says so: the root's attributes come from the tar.
         driver.prepare(active, parents if driver.whole_trees else ())
         done = fill(active, parents)
@@ -101,7 +105,7 @@ def _make(store: Store, driver: Driver, parent: str, lease: Lease, fill: Callabl
         layer.data_key = (layer.chain_id if shaped else layer.diff_id)[7:]
         return _publish(store, driver, active, layer, lease)
     finally:
-        trash.discard(store, active)
+        trash.discard(store, workspace)
 
 
 def _inherit_root(active: str, parents: Sequence[str]) -> bool:

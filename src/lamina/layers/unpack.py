@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 
-from .tar.changes import changes_overlay, changes_tree
-from .tar.extract import Extracted, extract
-from .tar.lower import Lower
-from .tar.source import Readable
-from .tar.tarmap import Recorder
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from .tar.extract import Extracted
+    from .tar.source import Readable
 
 
 def open_directory(path: str) -> int:
@@ -18,6 +18,10 @@ def open_directory(path: str) -> int:
 
 def unpack(active: str, stream: Readable, mode: str, parents: Sequence[str]) -> Extracted:
     """Extracts `stream` into <active>/diff and writes <active>/tarmap.z. Errors as `extract`; the caller removes what is there then."""
+    from .tar.extract import extract
+    from .tar.lower import Lower
+    from .tar.tarmap import Recorder
+
     root = open_directory(active + "/diff")
     try:
         with open(active + "/tarmap.z", "xb") as out, Lower(parents) as lower:
@@ -27,6 +31,8 @@ def unpack(active: str, stream: Readable, mode: str, parents: Sequence[str]) -> 
 
 
 def overlay_changes(active: str, parents: Sequence[str]) -> list[tuple[str, bytes]]:
+    from .tar.changes import changes_overlay
+
     opened: list[int] = []
     try:
         for path in (active + "/diff", *parents):
@@ -38,4 +44,6 @@ def overlay_changes(active: str, parents: Sequence[str]) -> list[tuple[str, byte
 
 
 def tree_changes(old: int, new: int) -> list[tuple[str, bytes]]:
+    from .tar.changes import changes_tree
+
     return changes_tree(old, new)

@@ -18,9 +18,10 @@ from pathlib import Path
 import pytest
 
 from lamina.errors import StoreError
-from lamina.layers.tar.changes import changes_overlay, changes_tree, pack_diff
+from lamina.layers.tar.changes import changes_overlay, changes_tree
 from lamina.layers.tar.extract import extract
 from lamina.layers.tar.pack import pack_overlay, pack_tree
+from lamina.layers.tar.packdiff import pack_diff
 from tests.layers.tar.tarmake import snapshot
 from tests.layers.tar.test_tar_extract import OPAQUE, is_whiteout, rich_tree
 

@@ -62,7 +62,7 @@ class Vfs(Directories):
         return done
 
     def diff(self, active: str, parents: Sequence[str], write: Callable[[memoryview], object]) -> None:
-        from lamina.layers.tar.changes import pack_diff
+        from lamina.layers.tar.packdiff import pack_diff
 
         new = os.open(active + "/diff", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:

@@ -12,12 +12,17 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Callable
 
 from lamina.errors import ArchiveError
 
-from .lower import OPAQUE_XATTR, LowerView, is_whiteout
+from .lower import OPAQUE_XATTR, is_whiteout
 from .names import join, shown, split
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from .lower import LowerView
 
 DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _KEPT = 64

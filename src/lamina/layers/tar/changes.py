@@ -11,15 +11,15 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Sequence
 
 from lamina.errors import StoreError
 
-from .beneath import Beneath
 from .lower import is_opaque, is_whiteout
-from .names import shown, split
-from .output import Output, Write
-from .pack import Packed, Packer
+from .names import shown
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _DEPTH = 400
@@ -35,35 +35,6 @@ def changes_overlay(upper_fd: int, lower_fds: Sequence[int]) -> list[Change]:
 def changes_tree(old_fd: int, new_fd: int) -> list[Change]:
     """Two full trees."""
     return _Comparison(overlay=False).run(new_fd, [old_fd])
-
-
-def pack_diff(old_fd: int, new_fd: int, write: Write | None) -> Packed:
-    """The layer that makes the new tree of the old one: the changed entries, and whiteouts for the removed ones. For drivers without an
-    upper directory."""
-    found = changes_tree(old_fd, new_fd)
-    with Output(write) as out, Beneath(new_fd, _nothing_is_made) as dirs:
-        packer = Packer(out, None, overlay=True)
-        for kind, path in found:
-            real = path[1:]
-            parent, name = split(real)
-            if kind == "D":
-                packer.whiteout(real)
-                continue
-            dir_fd = dirs.open(parent) if parent else new_fd
-            st = os.stat(name, dir_fd=dir_fd, follow_symlinks=False)
-            if stat.S_ISDIR(st.st_mode):
-                packer.directory(dirs.open(real), st, real, name, None)
-            elif stat.S_ISREG(st.st_mode):
-                packer.file(dir_fd, name, real, None)
-            else:
-                packer.other(dir_fd, name, real, None)
-        done = packer.end()
-        done.digest, done.size = f"sha256:{out.finish()}", out.size
-    return done
-
-
-def _nothing_is_made(real: bytes, fd: int) -> None:
-    raise AssertionError(real)
 
 
 class _Comparison:

@@ -14,8 +14,6 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Iterator
-from dataclasses import dataclass, field
 
 from lamina.errors import ArchiveError, InvalidArgument, StoreError
 
@@ -24,13 +22,20 @@ from .attributes import DEFAULT_ACL, by_fd, by_name, check_xattrs, copy_attribut
 from .beneath import Beneath, open_file
 from .hashing import Hasher
 from .limits import DEFAULT, Limits
-from .lower import OPAQUE_XATTR, LowerView, is_whiteout
+from .lower import OPAQUE_XATTR, is_whiteout
 from .names import META, OPAQUE, WHITEOUT, clean, join, shown, split
 from .output import write_all
 from .reader import Member, TarReader
 from .removal import remove_tree
-from .source import Readable, Source
-from .tarmap import Recorder
+from .source import Source
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from .lower import LowerView
+    from .source import Readable
+    from .tarmap import Recorder
 
 MODES = ("layer-overlay", "layer-apply", "plain")
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -43,17 +48,19 @@ _THE_MEMBER = frozenset(
 _CHECK_EVERY = 64 << 20
 
 
-@dataclass(slots=True)
 class Extracted:
     """`files` counts members, `bytes` file data as a listing sums it; `digest` is "sha256:..." of the uncompressed archive of `size`
     bytes."""
 
-    files: int = 0
-    bytes: int = 0
-    digest: str = ""
-    size: int = 0
-    shaped_by_parent: bool = False
-    notes: list[str] = field(default_factory=list)
+    __slots__ = ("files", "bytes", "digest", "size", "shaped_by_parent", "notes")
+
+    def __init__(self, files: int = 0, bytes: int = 0, digest: str = "", size: int = 0, shaped_by_parent: bool = False) -> None:
+        self.files = files
+        self.bytes = bytes
+        self.digest = digest
+        self.size = size
+        self.shaped_by_parent = shaped_by_parent
+        self.notes: list[str] = []
 
 
 def extract(

@@ -8,26 +8,28 @@ unpacks to more than the disk holds. Exceeding one is an `ArchiveError` with the
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 
-
-@dataclass(frozen=True, slots=True)
 class Limits:
-    """All sizes in bytes. `reserve_*`: what must stay free on the file system that is extracted to."""
+    """All sizes in bytes. `total`: the archive itself, uncompressed; `header`: one member's pax records, long names and sparse map,
+    together; `file_size`: apparent size of one file, holes included; `reserve_*`: what must stay free on the file system that is extracted
+    to."""
 
-    total: int = 1 << 42
-    """the archive itself, uncompressed"""
-    members: int = 2_000_000
-    header: int = 1 << 20
-    """one member's pax records, long names and sparse map, together"""
-    file_size: int = 1 << 43
-    """apparent size of one file, holes included"""
-    path: int = 4095
-    depth: int = 512
-    xattr_value: int = 1 << 16
-    xattrs: int = 256
-    reserve_bytes: int = 64 << 20
-    reserve_inodes: int = 1024
+    __slots__ = ("total", "members", "header", "file_size", "path", "depth", "xattr_value", "xattrs", "reserve_bytes", "reserve_inodes")
+
+    def __init__(
+        self, *, total: int = 1 << 42, members: int = 2_000_000, header: int = 1 << 20, file_size: int = 1 << 43, path: int = 4095,
+        depth: int = 512, xattr_value: int = 1 << 16, xattrs: int = 256, reserve_bytes: int = 64 << 20, reserve_inodes: int = 1024,
+    ) -> None:  # fmt: skip
+        self.total = total
+        self.members = members
+        self.header = header
+        self.file_size = file_size
+        self.path = path
+        self.depth = depth
+        self.xattr_value = xattr_value
+        self.xattrs = xattrs
+        self.reserve_bytes = reserve_bytes
+        self.reserve_inodes = reserve_inodes
 
 
 DEFAULT = Limits()

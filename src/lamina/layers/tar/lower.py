@@ -10,10 +10,13 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Sequence
-from typing import Protocol
 
 from .names import split
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Protocol
 
 _PATH = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 OPAQUE_XATTR = b"trusted.overlay.opaque"
@@ -30,17 +33,19 @@ def is_opaque(fd: int) -> bool:
         return False
 
 
-class LowerView(Protocol):
-    def stat(self, path: bytes) -> os.stat_result | None:
-        """lstat in the union; None if there is nothing."""
+if TYPE_CHECKING:
 
-    def readlink(self, path: bytes) -> bytes: ...
+    class LowerView(Protocol):
+        def stat(self, path: bytes) -> os.stat_result | None:
+            """lstat in the union; None if there is nothing."""
 
-    def open(self, path: bytes) -> int:
-        """A regular file or directory for reading; the caller closes it. FileNotFoundError, or OSError(ELOOP) for a link."""
+        def readlink(self, path: bytes) -> bytes: ...
 
-    def listdir(self, path: bytes) -> list[bytes]:
-        """Names in a directory of the union, sorted."""
+        def open(self, path: bytes) -> int:
+            """A regular file or directory for reading; the caller closes it. FileNotFoundError, or OSError(ELOOP) for a link."""
+
+        def listdir(self, path: bytes) -> list[bytes]:
+            """Names in a directory of the union, sorted."""
 
 
 class Lower:

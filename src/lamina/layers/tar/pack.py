@@ -13,9 +13,6 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Iterator
-from dataclasses import dataclass, field
-from typing import BinaryIO
 
 from lamina.errors import StoreError
 
@@ -23,9 +20,16 @@ from . import header as h
 from .attributes import DEFAULT_ACL
 from .lower import OPAQUE_XATTR, is_whiteout
 from .names import OPAQUE, WHITEOUT, join, shown, split
-from .output import Output, Write, write_all
+from .output import Output, write_all
 from .tarmap import write_canonical
 from .writer import TarWriter
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import BinaryIO
+
+    from .output import Write
 
 _OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -35,15 +39,17 @@ _OF_THIS_HOST = (b"security.selinux", b"security.ima", b"security.evm", b"securi
 _NO_XATTRS: dict[bytes, bytes] = {}
 
 
-@dataclass(slots=True)
 class Packed:
     """`digest` "sha256:..." and `size` of the tar; `files` members, `bytes` of file data."""
 
-    files: int = 0
-    bytes: int = 0
-    digest: str = ""
-    size: int = 0
-    notes: list[str] = field(default_factory=list)
+    __slots__ = ("files", "bytes", "digest", "size", "notes")
+
+    def __init__(self) -> None:
+        self.files = 0
+        self.bytes = 0
+        self.digest = ""
+        self.size = 0
+        self.notes: list[str] = []
 
 
 def pack_overlay(upper_fd: int, write: Write | None, *, copy_to: int | None = None, tarmap: BinaryIO | None = None) -> Packed:

@@ -8,9 +8,7 @@ behind them. Every failure is an `ArchiveError` that names the member, or the on
 
 from __future__ import annotations
 
-from base64 import b64decode
-from collections.abc import Callable, Iterator
-from urllib.parse import unquote_to_bytes
+from binascii import a2b_base64
 
 from lamina.errors import ArchiveError
 
@@ -20,6 +18,10 @@ from .acl import to_xattr
 from .limits import DEFAULT, Limits
 from .names import shown
 from .source import Source
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
 
 _NO_XATTRS: dict[bytes, bytes] = {}
 _HEADER_ONLY = frozenset((h.LINK, h.SYM, h.CHR, h.BLK, h.DIR, h.FIFO))
@@ -322,6 +324,8 @@ class TarReader:
             if key.startswith(b"SCHILY.xattr."):
                 self._xattr(m, key[13:], value)
             elif key.startswith(b"LIBARCHIVE.xattr."):
+                from urllib.parse import unquote_to_bytes  # 2 ms, and rarely needed
+
                 name = unquote_to_bytes(key[17:])
                 if b"SCHILY.xattr." + name not in pax:
                     self._xattr(m, name, _base64(value))
@@ -342,6 +346,6 @@ class TarReader:
 
 def _base64(value: bytes) -> bytes:
     try:
-        return b64decode(value + b"=" * (-len(value) % 4))
+        return a2b_base64(value + b"=" * (-len(value) % 4))
     except ValueError:
         raise ArchiveError("archive: an extended attribute is not base64")
