@@ -50,6 +50,8 @@ SHORTS = {
     "transfer:diff": "Inspect changes to files or directories on a container's filesystem",
     "transfer:export": "Export a container's filesystem as a tar archive",
     "transfer:import": "Import the contents from a tarball to create a filesystem image",
+    "watch:events": "Get real time events from the engine",
+    "watch:stats": "Display a live stream of container(s) resource usage statistics",
 }
 
 # What goes in and what comes out (docs/tour): the first line of a verb's help.
@@ -183,6 +185,15 @@ FLAGS: dict[str, dict[str, str]] = {
         "cpuset-mems": "MEMs in which to allow execution (0-3, 0,1)",
         "memory-reservation": "Memory soft limit",
         "memory-swap": "Swap limit equal to memory plus swap: -1 to enable unlimited swap",
+    },
+    "watch:events": {
+        "filter": 'Filter output based on conditions provided',
+        "since": "Show all events created since timestamp",
+        "until": "Stream events until this timestamp",
+    },
+    "watch:stats": {
+        "all": "Show all containers (default shows just running)",
+        "no-stream": "Disable streaming stats and only pull the first result",
     },
     "ps:ps": {
         "all": "Show all containers (default shows just running)",

@@ -7,9 +7,12 @@ what docker's clients match on.
 
 from __future__ import annotations
 
+import os
+
 from lamina.containers.state import MONITOR_LOST
 from lamina.containers.store import ContainerStore, Record, check_name
 from lamina.errors import Conflict, InvalidArgument, LaminaError, NotFound
+from lamina.store import removal
 from lamina.util.ids import new_id, new_name
 
 from . import config as configs
@@ -39,8 +42,13 @@ class Containers:
 
     # -- create
 
-    def create(self, body: dict[str, Any], name: str | None = None, platform: str | None = None) -> dict[str, Any]:
-        """`POST /containers/create`: {"Id","Warnings"}. Adds the read-write layer; runs nothing. Nothing is changed on an error."""
+    def create(
+        self, body: dict[str, Any], name: str | None = None, platform: str | None = None, *, starting: bool = False
+    ) -> dict[str, Any]:
+        """`POST /containers/create`: {"Id","Warnings"}. Adds the read-write layer; runs nothing. Nothing is changed on an error.
+
+        starting: the caller starts it at once; only then it becomes durable, while its monitor is at work.
+        """
         image_ref = body.get("Image") or ""
         if not isinstance(image_ref, str) or not image_ref:
             raise InvalidArgument("invalid reference format")
@@ -71,7 +79,9 @@ class Containers:
             auto_remove=bool(host["AutoRemove"]), config={"Config": settings, "HostConfig": host, "Mounts": points},
         )  # fmt: skip
         try:
-            self.records.insert(record, volumes=[p["Name"] for p in points if p["Type"] == "volume"])
+            self.records.insert(
+                record, volumes=[p["Name"] for p in points if p["Type"] == "volume"], durable=not (starting and self.engine.store.db.wal)
+            )
         except BaseException:
             if created_volumes:
                 volumes.forget(self.engine, created_volumes)
@@ -132,11 +142,21 @@ class Containers:
             self.engine.lost.append(record.id)
 
     def unfinished(self) -> bool:
-        """Whether the removal journal, or an ended `--rm` container, waits for somebody."""
-        return (
-            self.engine.store.db.one("SELECT 1 FROM removals UNION ALL SELECT 1 FROM containers WHERE auto_remove=1 OR removing=1 LIMIT 1")
-            is not None
-        )
+        """Whether a removal, or an ended `--rm` container, waits for somebody. Strikes what a monitor has done already from the journal."""
+        store = self.engine.store
+        paths, waiting, done = store.paths, False, []
+        for kind, key in removal.pending(store.db):
+            if kind == removal.CONTAINER and not any(
+                map(os.path.lexists, (paths.container(key), paths.run_container(key), paths.rootfs(key)))
+            ):
+                done.append(key)
+            else:
+                waiting = True
+        if done:
+            with store.db.write(durable=False) as db:
+                for key in done:
+                    db.execute("DELETE FROM removals WHERE kind=? AND key=?", (removal.CONTAINER, key))
+        return waiting or bool(self.records.over())
 
     # -- looking
 
@@ -301,6 +321,12 @@ class Containers:
         from . import processes
 
         return processes.top(self, self.records.get(ref), ps_args or [])
+
+    def stats(self, ref: str) -> dict[str, Any]:
+        """One sample of what it uses."""
+        from . import watching
+
+        return watching.stats(self, self.records.get(ref))
 
     # -- exec
 

@@ -107,9 +107,9 @@ def kill(containers: Containers, record: Record, signal: str) -> None:
     if client is None:
         raise not_running(record)
     with client:
+        containers.event("kill", record, signal=str(number))  # before it is sent: the monitor writes "die" at once
         if not send(client, number):
             raise not_running(record)
-        containers.event("kill", record, signal=str(number))
         if number == SIGKILL:
             ends_within(client, PATIENCE)  # docker's kill returns when it's dead
             settle(containers, record, client)

@@ -17,6 +17,7 @@ from . import stopping
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from typing import Any
 
     from lamina.store.check import Problem
@@ -71,6 +72,12 @@ class System:
         if repair:
             return check.repair(self.engine.store)[1]
         return check.check(self.engine.store, full=full)
+
+    def events(self, **options: Any) -> Iterator[dict[str, Any] | None]:
+        """See watching.events."""
+        from . import watching
+
+        return watching.events(self.engine, **options)
 
     def info(self) -> dict[str, Any]:
         """`GET /info`, as far as this engine has something to say."""
@@ -167,7 +174,7 @@ def adopt(root: str, runroot: str) -> None:
     engine = engine_id(paths.root, paths.runroot)
     boot = read_json(paths.boot) if is_ours(paths.runroot) else None
     if boot is not None and boot.get("engine") != engine:
-        raise StoreError(f"{paths.runroot}: belongs to another engine ({boot.get('engine')})", hint="name a runroot of its own with --runroot")
+        raise StoreError(f"{paths.runroot}: belongs to another engine ({boot.get('engine')})", hint="give it a --runroot of its own")
     setup.adopt(paths, engine)
     with Store.open(paths.root, paths.runroot) as store, store.db.write() as db:
         for cid, text in db.execute("SELECT id, config FROM containers"):
