@@ -64,14 +64,15 @@ def test_ps_json(capfd: Capture) -> None:
 @pytest.mark.parametrize(
     ("template", "text"),
     [
-        ("{{.Foo}}", "template: :1:2: executing \"\" at <.Foo>: can't evaluate field Foo in type *formatter.ContainerContext"),
-        ("{{.ID", "template: :1: unclosed action"),
-        ("{{foo .ID}}", 'template: :1: function "foo" not defined'),
+        ("{{.Foo}}", "failed to execute template: template: :1:2: executing \"\""
+         " at <.Foo>: can't evaluate field Foo in type *formatter.ContainerContext"),
+        ("{{.ID", "failed to parse template: template: :1: unclosed action"),
+        ("{{foo .ID}}", 'failed to parse template: template: :1: function "foo" not defined'),
     ],
 )
 def test_bad_formats(capfd: Capture, template: str, text: str) -> None:
     assert run(Fake({"containers.list": [container()]}), "ps", "--format", template) == 1
-    assert capfd.readouterr().err == f"template parsing error: {text}\n"
+    assert capfd.readouterr().err == f"{text}\n"
 
 
 def test_image_column_follows_docker(capfd: Capture) -> None:

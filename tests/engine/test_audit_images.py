@@ -134,3 +134,33 @@ def test_global_options_do_what_they_say_or_are_refused(lamina: Lamina, box: str
 def test_a_group_alone_explains_itself_on_stderr(lamina: Lamina) -> None:
     done = lamina("image")
     assert done.returncode == 0 and done.stdout == "" and done.stderr.startswith("\nUsage:  lamina image COMMAND")
+
+
+def test_templates_of_ps_and_of_what_is_nil(lamina: Lamina, box: str) -> None:
+    lamina("create", "--name", "one", "box", "true").check()
+    assert lamina("inspect", "-f", "{{.State.Health}} {{json .Config.Healthcheck}}", "one").out == "<nil> null"
+    done = lamina("inspect", "-f", "{{.State.Health.Status}}", "one")
+    assert done.returncode == 1 and 'executing "" at <.State.Health.Status>: map has no entry for key "Health"' in done.stderr
+    done = lamina("ps", "-a", "--format", "{{.Foo}}")
+    assert done.stderr.startswith("failed to execute template: ") and lamina("ps", "--format", "{{").returncode == 1
+    assert lamina("inspect", "-f", "{{.HostConfig.DeviceRequests}} {{.HostConfig.BlkioWeightDevice}}", "one").out == "[] []"
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        ("health=x", "unrecognized filter value for health: x"),
+        ("is-task=x", "invalid filter 'is-task=[x]'"),
+        ("exited=x", "invalid filter 'exited=x': strconv.Atoi: parsing \"x\": invalid syntax"),
+    ],
+)
+def test_filters_of_ps(lamina: Lamina, box: str, value: str, text: str) -> None:
+    done = lamina("ps", "-a", "-f", value)
+    assert (done.returncode, done.stderr) == (1, f"Error response from daemon: {text}\n")
+    assert lamina("ps", "-a", "-f", "name=[").check().stdout.count("\n") == 1
+
+
+def test_names_of_labels(lamina: Lamina, box: str) -> None:
+    done = lamina("create", "-l", "a b=c", "box", "true")
+    assert done.returncode == 125 and "label 'a b' contains whitespaces" in done.stderr
+    assert lamina("create", "-l", "a=b c", "box", "true").out

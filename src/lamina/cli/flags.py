@@ -143,11 +143,11 @@ def check_env(text: str) -> str:
 
 
 def check_label(text: str) -> str:
-    name = text.partition("=")[0]
-    if not name.strip():
+    name = text.partition("=")[0].lstrip()
+    if not name:
         raise ValueError(f"invalid label '{text}': empty name")
-    if name != name.strip():
-        raise ValueError(f"invalid label '{text}': contains whitespaces")
+    if any(c.isspace() for c in name):
+        raise ValueError(f"label '{name}' contains whitespaces")
     return text
 
 

@@ -53,20 +53,27 @@ class _Headers(GoMap):
         return str(args[0])
 
 
-def show(cli: Cli, template: str, rows: Sequence[RowLike], headers: dict[str, str], *, kind: str) -> None:
-    """Writes the rows by `template`, which isn't empty nor just "table"."""
+PLAIN = ("template parsing error", "template parsing error")
+
+
+def show(
+    cli: Cli, template: str, rows: Sequence[RowLike], headers: dict[str, str], *, kind: str, errors: tuple[str, str] = PLAIN
+) -> None:  # fmt: skip
+    """Writes the rows by `template`, neither empty nor just "table"; `errors`: how the text on a bad one begins (parsed, executed)."""
     is_table = template.startswith("table")
     text = template[len("table") :] if is_table else template
     if template == "json":
         text = "{{json .}}"
     text = text.strip().replace("\\t", "\t").replace("\\n", "\n")
+    stage = errors[0]
     try:
         parsed = Template(text)
+        stage = errors[1]
         lines = [parsed.execute(_Shown(cli, row, kind)) for row in rows]
         if is_table:
             head = parsed.execute(_Headers(headers), HEADER_FUNCTIONS)
     except TemplateError as e:
-        raise CliError(f"template parsing error: {e}")
+        raise CliError(f"{stage}: {e}")
     if is_table:
         cells = [line.split("\t") for row in (head, *lines) for line in row.split("\n")]
         cli.out(render(cells), end="")

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from .template_funcs import FUNCTIONS, NO_VALUE, OMITTED, FuncError, GoMap, to_text, truth
+from .template_funcs import FUNCTIONS, NO_VALUE, OMITTED, FuncError, GoMap, Nil, to_text, truth
 from .template_lex import Lexer, TemplateError, Token
 
 Function = Callable[..., Any]
@@ -393,6 +393,8 @@ class _Run:
             if name in OMITTED:
                 return OMITTED[name]
             raise self._fail(operand.pos, operand.source, f'map has no entry for key "{name}"')
+        if isinstance(value, Nil):
+            raise self._fail(operand.pos, operand.source, f'map has no entry for key "{value.name}"')
         if value is None or value is NO_VALUE:
             raise self._fail(operand.pos, operand.source, f"nil pointer evaluating interface {{}}.{name}")
         raise self._fail(operand.pos, operand.source, f"can't evaluate field {name} in type interface {{}}")

@@ -34,6 +34,18 @@ class _NoValue:
 
 NO_VALUE = _NoValue()
 
+
+class Nil:
+    """A pointer that is nil in docker's types, and left out of its JSON under `name`."""
+
+    __slots__ = ("name",)
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __bool__(self) -> bool:
+        return False
+
 MAPS = frozenset((
     "Labels", "Ports", "Networks", "Volumes", "ExposedPorts", "PortBindings", "Options", "DriverOpts", "Sysctls", "Tmpfs", "Data",
 ))
@@ -46,9 +58,10 @@ LISTS = frozenset((
 
 # Fields that docker's JSON leaves out when they are empty, and its types have all the same.
 OMITTED: dict[str, Any] = {
-    "Variant": "", "OsVersion": "", "StopSignal": "", "Health": None, "Healthcheck": None, "StopTimeout": None, "SizeRw": None,
-    "SizeRootFs": None, "ExposedPorts": GoMap(), "Shell": NilList(), "Annotations": GoMap(), "Mounts": NilList(), "Layers": NilList(),
-    "StorageOpt": GoMap(), "Sysctls": GoMap(), "Tmpfs": GoMap(), "Init": None, "NetworkDisabled": False, "ArgsEscaped": False,
+    "Variant": "", "OsVersion": "", "StopSignal": "",
+    **{name: Nil(name) for name in ("Health", "Healthcheck", "StopTimeout", "SizeRw")},
+    "SizeRootFs": Nil("SizeRootFs"), "ExposedPorts": GoMap(), "Shell": NilList(), "Annotations": GoMap(), "Mounts": NilList(),
+    "Layers": NilList(), "StorageOpt": GoMap(), "Sysctls": GoMap(), "Tmpfs": GoMap(), "Init": Nil("Init"), "NetworkDisabled": False, "ArgsEscaped": False,
 }  # fmt: skip
 
 
@@ -78,7 +91,7 @@ def to_text(value: Any, *, top: bool = False) -> str:
         return "true" if value else "false"
     if value is NO_VALUE or (top and value is None):
         return "<no value>"
-    if value is None:
+    if value is None or isinstance(value, Nil):
         return "<nil>"
     if isinstance(value, float):
         return go_float(value)
@@ -97,7 +110,7 @@ def go_float(value: float) -> str:
 
 def to_json(value: Any) -> str:
     """Compact JSON; maps sorted by key as Go does, other objects in the order of their fields."""
-    if isinstance(value, NilList) or value is NO_VALUE:
+    if isinstance(value, (NilList, Nil)) or value is NO_VALUE:
         return "null"
     rows = getattr(value, "template_fields", None)
     if rows is not None:

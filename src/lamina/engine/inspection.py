@@ -41,6 +41,22 @@ def shown_config(config: dict[str, Any]) -> dict[str, Any]:
     return {k: v for k, v in config.items() if v is not None or k not in OPTIONAL_KEYS}
 
 
+# Keys that docker's HostConfig always has, of features that this engine refuses; each comes after the key named beside it.
+UNSET: dict[str, dict[str, Any]] = {
+    "BlkioWeight": {"BlkioWeightDevice": [], "BlkioDeviceReadBps": None, "BlkioDeviceWriteBps": None, "BlkioDeviceReadIOps": None,
+                    "BlkioDeviceWriteIOps": None},
+    "DeviceCgroupRules": {"DeviceRequests": None},
+}  # fmt: skip
+
+
+def host_block(host: dict[str, Any], masked: list[str] | None, readonly: list[str] | None) -> dict[str, Any]:
+    shown: dict[str, Any] = {}
+    for key, value in host.items():
+        shown[key] = value
+        shown.update((name, default) for name, default in UNSET.get(key, {}).items() if name not in host)
+    return {**shown, "MaskedPaths": masked, "ReadonlyPaths": readonly}
+
+
 def network_block(mode: str, endpoint: dict[str, Any] | None) -> dict[str, Any]:
     """NetworkSettings; `endpoint` has ipv4, prefix, gateway, mac and network_id of the container while it has them."""
     end = endpoint or {}
@@ -86,7 +102,7 @@ def container(
         "ProcessLabel": "",
         "AppArmorProfile": "",
         "ExecIDs": execs or None,
-        "HostConfig": {**host, "MaskedPaths": masked, "ReadonlyPaths": readonly},
+        "HostConfig": host_block(host, masked, readonly),
         "GraphDriver": {"Data": graph, "Name": record.driver},
         "Mounts": [shown(m) for m in record.config.get("Mounts", [])],
         "Config": shown_config(config),

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from lamina.containers.store import Record
 
 STATUSES = ("created", "running", "paused", "restarting", "removing", "exited", "dead")
+HEALTH = ("none", "starting", "healthy", "unhealthy")
+BOOLEANS = ("true", "1", "false", "0")
 FILTERS = (
     "ancestor",
     "before",
@@ -90,7 +92,13 @@ def check_filters(filters: dict[str, list[str]]) -> None:
             raise InvalidArgument(f"invalid filter 'status={value}'")
     for value in filters.get("exited", []):
         if not value.lstrip("-").isdigit():
-            raise InvalidArgument(f"invalid filter 'exited={value}'")
+            raise InvalidArgument(f"invalid filter 'exited={value}': strconv.Atoi: parsing \"{value}\": invalid syntax")
+    for value in filters.get("health", []):
+        if value not in HEALTH:
+            raise InvalidArgument(f"unrecognized filter value for health: {value}")
+    for value in filters.get("is-task", []):
+        if value not in BOOLEANS:
+            raise InvalidArgument(f"invalid filter 'is-task=[{value}]'")
 
 
 def keep(row: dict[str, Any], exit_code: int, filters: dict[str, list[str]]) -> bool:
@@ -100,12 +108,12 @@ def keep(row: dict[str, Any], exit_code: int, filters: dict[str, list[str]]) -> 
     if "name" in filters:
         import re
 
-        # docker takes a regular expression, with or without the leading slash of the name
+        # docker takes a regular expression, with or without the leading slash of the name; one that is none matches nothing
         try:
             if not any(re.search(v, row["Names"][0]) or re.search(v, row["Names"][0][1:]) for v in filters["name"]):
                 return False
-        except re.error as e:
-            raise InvalidArgument(f"invalid filter 'name': {e}") from None
+        except re.error:
+            return False
     if "status" in filters and row["State"] not in filters["status"]:
         return False
     if "exited" in filters and (row["State"] != "exited" or str(exit_code) not in filters["exited"]):
@@ -122,4 +130,4 @@ def keep(row: dict[str, Any], exit_code: int, filters: dict[str, list[str]]) -> 
         return False
     if "publish" in filters or "expose" in filters:
         return False  # nothing is published or exposed yet, so nothing matches
-    return not ("is-task" in filters and "true" in filters["is-task"])
+    return not ("is-task" in filters and {"true", "1"} & set(filters["is-task"]))

@@ -47,7 +47,9 @@ def ps(cli: Cli, opts: Opts, args: list[str]) -> int:
     if template and template != "table":
         from lamina.cli.formats import show
 
-        show(cli, template, [Row(summary, trunc=trunc) for summary in summaries], HEADERS, kind="formatter.ContainerContext")
+        errors = ("failed to parse template", "failed to execute template")
+        shown = [Row(summary, trunc=trunc) for summary in summaries]
+        show(cli, template, shown, HEADERS, kind="formatter.ContainerContext", errors=errors)
         return 0
     columns = (*COLUMNS, "Size") if opts["size"] else COLUMNS
     rows = [[HEADERS[name] for name in columns]]
