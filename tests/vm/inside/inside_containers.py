@@ -76,7 +76,7 @@ def test_the_view_from_inside_begins_at_the_containers_own_group(lamina: Lamina,
 
 
 def test_out_of_memory_is_told(lamina: Lamina, box: str) -> None:
-    done = lamina("run", "--name", "hungry", "--network", "none", "-m", "32m", "--memory-swap", "32m", "box", "tail", "/dev/zero")
+    done = lamina("run", "--name", "hungry", "--network", "none", "-m", "32m", "box", "tail", "/dev/zero")
     assert done.returncode == 137
     assert field(lamina, "hungry", "{{.State.OOMKilled}}") == "true"
     lamina("run", "--name", "modest", "--network", "none", "-m", "32m", "box", "true").check()
@@ -84,7 +84,7 @@ def test_out_of_memory_is_told(lamina: Lamina, box: str) -> None:
 
 
 def test_a_fork_bomb_is_stopped_and_killed(lamina: Lamina, box: str) -> None:
-    bomb = "b() { b | b & }; while :; do b; done"
+    bomb = "(while :; do sleep 1000 & done) 2>/dev/null & exec tail -f /dev/null"
     cid = lamina("run", "-d", "--network", "none", "--pids-limit", "60", "box", "sh", "-c", bomb).out
     file = next(iter(d / "pids.current" for d in group_of(lamina, cid).values() if (d / "pids.current").exists()))
     end = time.monotonic() + 30
@@ -100,8 +100,8 @@ def test_devices(lamina: Lamina, box: str) -> None:
     """mknod is allowed, as in docker; using what it made is not, unless it is on the list."""
     script = """
         mknod /tmp/disk b $1 $2 && mknod /tmp/mem c 1 1 && mknod /tmp/null c 1 3 && mknod /tmp/kmsg c 1 11 || exit 9
-        for f in /tmp/disk /tmp/mem /tmp/kmsg; do if : <$f; then echo "$f opens"; fi; done
-        : </tmp/null && echo x >/tmp/null && : </dev/zero && echo fine
+        for f in /tmp/disk /tmp/mem /tmp/kmsg; do if true <$f; then echo "$f opens"; fi; done
+        true </tmp/null && echo x >/tmp/null && true </dev/zero && echo fine
     """
     disk = os.stat("/dev/vda").st_rdev
     numbers = (str(os.major(disk)), str(os.minor(disk)))
@@ -113,41 +113,41 @@ def test_devices(lamina: Lamina, box: str) -> None:
 
 
 def test_an_exec_is_under_the_same_device_rules(lamina: Lamina, running: str) -> None:
-    done = lamina("exec", running, "sh", "-c", "mknod /tmp/kmsg c 1 11 && : </tmp/kmsg")
+    done = lamina("exec", running, "sh", "-c", "mknod /tmp/kmsg c 1 11 && true </tmp/kmsg")
     assert done.returncode != 0 and "not permitted" in done.stderr
 
 
 def test_life(lamina: Lamina, box: str) -> None:
     script = "trap 'exit 5' TERM; echo up; echo data >/file; while :; do sleep 0.1; done"
-    cid = lamina("run", "-d", "--name", "c", "box", "sh", "-c", script).out
+    cid = lamina("run", "-d", "--name", "life", "box", "sh", "-c", script).out
     end = time.monotonic() + 20
-    while lamina("logs", "c").out != "up":
+    while lamina("logs", "life").out != "up":
         assert time.monotonic() < end
         time.sleep(0.1)
     assert lamina("ps", "-q", "--no-trunc").out == cid
-    assert lamina("exec", "c", "cat", "/file").out == "data"
-    assert "A /file" in lamina("diff", "c").out
-    image = lamina("commit", "c", "changed").out
+    assert lamina("exec", "life", "cat", "/file").out == "data"
+    assert "A /file" in lamina("diff", "life").out
+    image = lamina("commit", "life", "changed").out
     assert image.startswith("sha256:")
-    assert field(lamina, "c", "{{.State.Status}}") == "running", "thawed again after the commit's pause"
-    lamina("stop", "c").check()
-    assert field(lamina, "c", "{{.State.ExitCode}}") == "5"
-    lamina("start", "c").check()
-    lamina("kill", "c").check()
-    lamina("rm", "c").check()
+    assert field(lamina, "life", "{{.State.Status}}") == "running", "thawed again after the commit's pause"
+    lamina("stop", "life").check()
+    assert field(lamina, "life", "{{.State.ExitCode}}") == "5"
+    lamina("start", "life").check()
+    lamina("kill", "life").check()
+    lamina("rm", "life").check()
     assert lamina("run", "--rm", "--network", "none", "changed", "cat", "/file").out == "data"
     assert not list(Path("/sys/fs/cgroup").rglob(cid)), "its cgroup is still there"
 
 
 def test_commit_freezes_the_writer(lamina: Lamina, box: str) -> None:
-    """Two files that are always written one after the other never differ by more than one in what a pausing commit takes."""
-    script = "i=0; while :; do i=$((i+1)); echo $i >/a; echo $i >/b; done"
-    lamina("run", "-d", "--name", "w", "--network", "none", "box", "sh", "-c", script).check()
+    """Two files that grow in turn never differ by more than one line in what a pausing commit takes."""
+    script = "while :; do echo 1 >>/a; echo 2 >>/b; done"
+    lamina("run", "-d", "--name", "writer", "--network", "none", "box", "sh", "-c", script).check()
     for n in range(4):
-        lamina("commit", "w", f"snap{n}").check()
-        a, b = (int(x or 0) for x in lamina("run", "--rm", "--network", "none", f"snap{n}", "cat", "/a", "/b").out.split("\n"))
-        assert a - b in (0, 1)
-    lamina("rm", "-f", "w").check()
+        lamina("commit", "writer", f"snap{n}").check()
+        a, b = (int(x) for x in lamina("run", "--rm", "--network", "none", f"snap{n}", "sh", "-c", "wc -c </a; wc -c </b").out.split())
+        assert a > 0 and a - b in (0, 2)
+    lamina("rm", "-f", "writer").check()
 
 
 def test_seccomp_is_in_force(lamina: Lamina, box: str) -> None:
@@ -181,7 +181,8 @@ def test_the_default_profile(lamina: Lamina, box: str) -> None:
     assert Path(f"/proc/{pid}/attr/apparmor/current").read_text().strip("\0\n") == "lamina-default (enforce)"
     assert field(lamina, cid, "{{.AppArmorProfile}}") == "lamina-default"
     assert lamina("exec", cid, "cat", "/proc/self/attr/apparmor/current").out.strip("\0") == "lamina-default (enforce)"
-    assert lamina("exec", "--privileged", cid, "cat", "/proc/self/attr/apparmor/current").out.strip("\0") == "unconfined"
+    privileged = lamina("run", "--rm", "--network", "none", "--privileged", "box", "cat", "/proc/self/attr/apparmor/current").out
+    assert privileged.strip("\0") == "unconfined"
     assert "name=apparmor" in json.loads(lamina("system", "info", "--format", "{{json .SecurityOptions}}").out)
     lamina("stop", "-t", "1", cid).check()  # a signal of ours gets in
 

@@ -50,11 +50,11 @@ def cgroups_of(pid: str) -> list[str]:
 
 def test_the_end_of_its_unit_leaves_a_container_running(lamina: Lamina, box: str, unit: tuple[str, list[str]]) -> None:
     name, command = unit
-    line = 'cat /proc/self/cgroup; "$@" run -d --name c --network none box sleep 1000 && exec sleep 1001'
+    line = 'cat /proc/self/cgroup; "$@" run -d --name kept --network none box sleep 1000 && exec sleep 1001'
     started = subprocess.Popen([*command, "sh", "-c", line, "sh", *lamina.prefix], stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     try:
         until(lambda: lamina("ps", "-q").out, "the unit never started a container")
-        pid = lamina("inspect", "--format", "{{.State.Pid}}", "c").out
+        pid = lamina("inspect", "--format", "{{.State.Pid}}", "kept").out
         monitor = next(line.split()[1] for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("PPid:"))
         assert monitor != "1"
         for process in (pid, monitor):
@@ -63,9 +63,9 @@ def test_the_end_of_its_unit_leaves_a_container_running(lamina: Lamina, box: str
         systemctl("stop", name)
         until(lambda: systemctl("is-active", name).stdout.strip() != "active", "the unit doesn't end")
         time.sleep(0.5)
-        assert lamina("exec", "c", "echo", "alive").out == "alive"
-        assert lamina("inspect", "--format", "{{.State.Pid}}", "c").out == pid
-        lamina("rm", "-f", "c").check()
+        assert lamina("exec", "kept", "echo", "alive").out == "alive"
+        assert lamina("inspect", "--format", "{{.State.Pid}}", "kept").out == pid
+        lamina("rm", "-f", "kept").check()
     finally:
         started.kill()
         started.communicate()

@@ -13,4 +13,6 @@ cd $place/main
 grep -q ' /tmp tmpfs ' /proc/mounts && umount /tmp # pytest's directories hold the upper directories of overlays
 PYTHONPATH=$place/main/src
 export PYTHONPATH
+# Not part of the image: debootstrap can't configure it.
+python3 -c 'import zstandard' 2>/dev/null || { apt-get update -qq && apt-get install -y -qq --no-install-recommends python3-zstandard; } >/dev/null
 exec python3 -m pytest -p no:cacheprovider "$@"

@@ -108,10 +108,8 @@ def v1_writes(resources: dict[str, Any]) -> list[Write]:
     ):
         if value := _int(memory, key, what):
             out.append(Write("memory", file, value, what))
-    swappiness = _int(memory, "swappiness", "memory swappiness")
-    if swappiness is not None and swappiness != -1 and swappiness != (1 << 64) - 1:
-        if not 0 <= swappiness <= 100:
-            raise InvalidArgument(f"invalid value: {swappiness}, valid memory swappiness range is 0-100")
+    swappiness = _swappiness(memory)
+    if swappiness is not None:
         out.append(Write("memory", "memory.swappiness", swappiness, "memory swappiness"))
     if memory.get("disableOOMKiller"):
         out.append(Write("memory", "memory.oom_control", 1, "OOM killer off"))
@@ -143,6 +141,16 @@ def v1_writes(resources: dict[str, Any]) -> list[Write]:
             )
         )
     return out + _rdma(resources) + _unified(resources)
+
+
+def _swappiness(memory: dict[str, Any]) -> int | None:
+    """-1, signed or not, is "as the host has it"."""
+    value = _int(memory, "swappiness", "memory swappiness")
+    if value is None or value in (-1, (1 << 64) - 1):
+        return None
+    if not 0 <= value <= 100:
+        raise InvalidArgument(f"invalid value: {value}, valid memory swappiness range is 0-100")
+    return value
 
 
 def _v1_block(block: dict[str, Any]) -> list[Write]:
@@ -280,8 +288,7 @@ def _v2_memory(memory: dict[str, Any]) -> list[Write]:
     for key, what in (("kernel", "kernel memory limit"), ("kernelTCP", "kernel TCP memory limit")):
         if (_int(memory, key, what) or 0) > 0:
             raise NotSupported(f"{what}: cgroup v2 counts it as memory and has no limit of its own for it")
-    swappiness = _int(memory, "swappiness", "memory swappiness")
-    if swappiness is not None and swappiness != -1 and swappiness != (1 << 64) - 1:
+    if _swappiness(memory) is not None:
         raise NotSupported("memory swappiness: cgroup v2 has no such setting")
     if memory.get("disableOOMKiller"):
         raise NotSupported("OOM killer off: cgroup v2 has no such setting")
