@@ -153,7 +153,8 @@ def test_inspect(capfd: Capture) -> None:
     def look(ref: str, **_: Any) -> Any:
         return found if ref == "web" else missing(ref)
 
-    fake = Fake({"containers.inspect": look, "images.inspect": NotFound("No such image: x")})
+    gone = {"images.inspect": NotFound("No such image: x"), "volumes.inspect": NotFound("get x: no such volume")}
+    fake = Fake({"containers.inspect": look, **gone})
     assert run(fake, "inspect", "web", "x") == 1
     out, err = capfd.readouterr()
     assert out == json.dumps([found], indent=4) + "\n" and err == "Error: No such object: x\n"

@@ -7,6 +7,7 @@ GROUP_SHORTS = {
     "image": "Manage images",
     "layer": "Look at layers",
     "system": "Manage lamina",
+    "volume": "Manage volumes",
 }
 
 SHORTS = {
@@ -50,6 +51,11 @@ SHORTS = {
     "transfer:diff": "Inspect changes to files or directories on a container's filesystem",
     "transfer:export": "Export a container's filesystem as a tar archive",
     "transfer:import": "Import the contents from a tarball to create a filesystem image",
+    "volumes:create": "Create a volume",
+    "volumes:inspect": "Display detailed information on one or more volumes",
+    "volumes:ls": "List volumes",
+    "volumes:prune": "Remove unused local volumes",
+    "volumes:rm": "Remove one or more volumes",
     "watch:events": "Get real time events from the engine",
     "watch:stats": "Display a live stream of container(s) resource usage statistics",
 }
@@ -178,6 +184,9 @@ FLAGS: dict[str, dict[str, str]] = {
     },
     "manage:restart": {"time": "Seconds to wait before killing the container"},
     "manage:update": {
+        "cpus": "Number of CPUs",
+        "memory": "Memory limit",
+        "pids-limit": "Tune container pids limit (set -1 for unlimited)",
         "cpu-period": "Limit CPU CFS (Completely Fair Scheduler) period",
         "cpu-quota": "Limit CPU CFS (Completely Fair Scheduler) quota",
         "cpu-shares": "CPU shares (relative weight)",
@@ -186,6 +195,23 @@ FLAGS: dict[str, dict[str, str]] = {
         "memory-reservation": "Memory soft limit",
         "memory-swap": "Swap limit equal to memory plus swap: -1 to enable unlimited swap",
     },
+    "volumes:create": {
+        "driver": "Specify volume driver name",
+        "label": "Set metadata for a volume",
+        "name": "Specify volume name",
+        "opt": "Set driver specific options",
+    },
+    "volumes:inspect": {"format": FORMAT_ONE},
+    "volumes:ls": {
+        "filter": 'Provide filter values (e.g. "dangling=true")',
+        "quiet": "Only display volume names",
+    },
+    "volumes:prune": {
+        "all": "Remove all unused volumes, not just anonymous ones",
+        "filter": 'Provide filter values (e.g. "label=<label>")',
+        "force": "Do not prompt for confirmation",
+    },
+    "volumes:rm": {"force": "Force the removal of one or more volumes"},
     "watch:events": {
         "filter": 'Filter output based on conditions provided',
         "since": "Show all events created since timestamp",
@@ -226,7 +252,7 @@ FLAGS: dict[str, dict[str, str]] = {
 }
 
 # Accepted, not shown: other spellings.
-HIDDEN = {"run:run": ("net",), "run:create": ("net",), "lifecycle:stop": ("timeout",)}
+HIDDEN = {"run:run": ("net",), "run:create": ("net",), "lifecycle:stop": ("timeout",), "manage:restart": ("timeout",)}
 
 # The word for a value where the kind's own isn't docker's.
 VALUE_WORDS: dict[str, str] = {}

@@ -88,6 +88,15 @@ GROUPS: dict[str, dict[str, tuple[str, str]]] = {
         "path": ("path", "layers:path"),
         "tree": ("tree", "layers:tree"),
     },
+    "volume": {
+        "create": ("create", "volumes:create"),
+        "inspect": ("inspect", "volumes:inspect"),
+        "list": ("ls", "volumes:ls"),
+        "ls": ("ls", "volumes:ls"),
+        "prune": ("prune", "volumes:prune"),
+        "remove": ("rm", "volumes:rm"),
+        "rm": ("rm", "volumes:rm"),
+    },
     "system": {
         "adopt": ("adopt", "system:adopt"),
         "check": ("check", "system:check"),

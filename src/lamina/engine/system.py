@@ -69,6 +69,7 @@ class System:
         for record, state in self.engine.containers.records.list_with_state():
             self.engine.containers.note_lost(record, state)
         self.reap()
+        check.sweep(self.engine.store)
         if repair:
             return check.repair(self.engine.store)[1]
         return check.check(self.engine.store, full=full)
@@ -115,7 +116,7 @@ class System:
         from lamina.network import foreign
 
         with Nftables() as firewall:
-            return foreign.listing(firewall)
+            return foreign.listing(firewall, self.engine.store.names.bridge)
 
     def reset(self) -> None:
         """Removes everything of this engine: containers, images, volumes, bridge, firewall table, cgroups, mounts, both roots."""

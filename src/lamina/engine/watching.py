@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from .containers import Containers
     from .engine import Engine
 
-FILTERS = ("container", "daemon", "event", "image", "label", "network", "scope", "type", "volume", "plugin", "secret", "config", "node", "service")
+FILTERS = ("container", "daemon", "event", "image", "label", "network", "scope", "type", "volume",
+           "plugin", "secret", "config", "node", "service")  # fmt: skip
 
 
 def events(
@@ -107,8 +108,8 @@ def stats(containers: Containers, record: Record) -> dict[str, Any]:
     usage = cpu.get("usage", {})
     body["cpu_stats"] = {
         "cpu_usage": {
-            "total_usage": usage.get("total", 0), "percpu_usage": usage.get("percpu") or None, "usage_in_kernelmode": usage.get("kernel", 0),
-            "usage_in_usermode": usage.get("user", 0),
+            "total_usage": usage.get("total", 0), "percpu_usage": usage.get("percpu") or None,
+            "usage_in_kernelmode": usage.get("kernel", 0), "usage_in_usermode": usage.get("user", 0),
         },
         "system_cpu_usage": system_cpu(), "online_cpus": os.cpu_count() or 1, "throttling_data": cpu.get("throttling", {}),
     }  # fmt: skip

@@ -141,10 +141,11 @@ def _trusted(rules: _Chains, bridge: str) -> bool:
     return False
 
 
-def listing(firewall: Nftables) -> list[str]:
-    """Our rules in other people's chains, as "family table chain: comment", for `info`."""
+def listing(firewall: Nftables, bridge: str = "") -> list[str]:
+    """Our rules (of all engines, or for one bridge) in other people's chains, as "family table chain: comment", for `info`."""
     return sorted({f"{'inet' if rule.family == INET else 'ip'} {rule.table} {rule.chain}: {rule.comment}"
-                   for family in (INET, IPV4) for rule in firewall.rules(family) if _is_ours(rule)})
+                   for family in (INET, IPV4) for rule in firewall.rules(family)
+                   if _is_ours(rule) and bridge in ("", _interface(rule))})
 
 
 def _is_ours(rule: Rule) -> bool:

@@ -11,7 +11,7 @@ from lamina.cli.flags import Opts, Verb
 from lamina.errors import InvalidArgument, LaminaError, NotFound
 
 TYPES = ("config", "container", "image", "network", "node", "plugin", "secret", "service", "task", "volume")
-DONE = ("container", "image")
+DONE = ("container", "image", "volume")
 
 
 def inspect(cli: Cli, opts: Opts, args: list[str]) -> int:
@@ -21,9 +21,9 @@ def inspect(cli: Cli, opts: Opts, args: list[str]) -> int:
             raise CliError("type is empty: must be one of " + ", ".join(f'"{t}"' for t in TYPES))
         raise CliError(f'"{kind}" is not a valid value for --type')
     if kind and kind not in DONE:
-        raise CliError(f"--type {kind}: this version of lamina has containers and images only")
+        raise CliError(f"--type {kind}: this version of lamina has containers, images and volumes only")
     if kind:
-        return _inspect(cli, opts, args, _of_kind(cli, kind, opts["size"]))
+        return inspect_all(cli, opts, args, _of_kind(cli, kind, opts["size"]))
 
     def either(ref: str) -> dict[str, Any]:
         for one in DONE:
@@ -37,21 +37,23 @@ def inspect(cli: Cli, opts: Opts, args: list[str]) -> int:
                 raise
         raise CliError(f"Error: No such object: {ref}")
 
-    return _inspect(cli, opts, args, either)
+    return inspect_all(cli, opts, args, either)
 
 
 def container(cli: Cli, opts: Opts, args: list[str]) -> int:
-    return _inspect(cli, opts, args, _of_kind(cli, "container", opts["size"]))
+    return inspect_all(cli, opts, args, _of_kind(cli, "container", opts["size"]))
 
 
 def image(cli: Cli, opts: Opts, args: list[str]) -> int:
-    return _inspect(cli, opts, args, _of_kind(cli, "image", False))
+    return inspect_all(cli, opts, args, _of_kind(cli, "image", False))
 
 
 def _of_kind(cli: Cli, kind: str, size: bool) -> Callable[[str], dict[str, Any]]:
     def get(ref: str) -> dict[str, Any]:
         if kind == "container":
             found: dict[str, Any] = cli.engine.containers.inspect(ref, size=size)
+        elif kind == "volume":
+            found = cli.engine.volumes.inspect(ref)
         else:
             found = cli.engine.images.inspect(ref)
             if size:
@@ -61,7 +63,8 @@ def _of_kind(cli: Cli, kind: str, size: bool) -> Callable[[str], dict[str, Any]]
     return get
 
 
-def _inspect(cli: Cli, opts: Opts, args: list[str], get: Callable[[str], dict[str, Any]]) -> int:
+def inspect_all(cli: Cli, opts: Opts, args: list[str], get: Callable[[str], dict[str, Any]]) -> int:
+    """What `get` says of each, as one JSON list or by --format; then the errors of those that weren't found."""
     template = opts["format"]
     if template and template != "json":
         from lamina.cli.formats import parse_inspect
