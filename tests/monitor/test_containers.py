@@ -105,7 +105,7 @@ def test_prepared_before_there_is_a_plan(engine: Engine) -> None:
     plan = engine.plan("sh", "-c", "echo hi; exit 2")
     code = ("import sys, os; sys.path.insert(0, sys.argv[1]); from lamina.util import fastjson; from lamina.monitor import launch;"
             "plan = fastjson.loads(sys.argv[2]);"
-            "a = launch.Prepared(plan['monitor_cgroup']); b = launch.Prepared(plan['monitor_cgroup']); b.cancel();"
+            "a = launch.Prepared().aim(plan['monitor_cgroup'], False); b = launch.Prepared(); b.cancel();"
             "c = a.start(plan, {'stdout': True}); print(b''.join(d for _, d in c.frames()), c.result());"
             "os.waitpid(a.pid, 0); print('done')")
     argv = [sys.executable, "-I", "-S", "-c", code, str(SRC), fastjson.dumps(plan)]

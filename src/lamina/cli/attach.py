@@ -13,7 +13,6 @@ import select
 import stat
 
 from lamina.errors import InvalidArgument
-from lamina.linux import tty as terminal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -190,6 +189,8 @@ class _Session:
             self.catch(_signal.SIGWINCH)
             self.send_size()
         if self.tty and self.stdin >= 0 and os.isatty(self.stdin):
+            from lamina.linux import tty as terminal
+
             self.settings = terminal.set_raw(self.stdin)
 
     def catch(self, number: int) -> None:
@@ -200,6 +201,8 @@ class _Session:
         if self.settings is not None:
             blocked = _signal.pthread_sigmask(_signal.SIG_BLOCK, (_signal.SIGTTOU,))  # also from the background
             try:
+                from lamina.linux import tty as terminal
+
                 terminal.restore(self.stdin, self.settings)
             finally:
                 _signal.pthread_sigmask(_signal.SIG_SETMASK, blocked)
@@ -297,6 +300,8 @@ class _Session:
 
     def send_size(self) -> None:
         try:
+            from lamina.linux import tty as terminal
+
             rows, cols = terminal.get_winsize(self.terminal)
         except OSError:
             return

@@ -96,16 +96,16 @@ class ContainerStore:
         self.store = store
 
     # -- making
-    def insert(self, record: Record, *, volumes: Sequence[str] = (), image_must_exist: bool = True) -> None:
+    def insert(self, record: Record, *, volumes: Sequence[str] = (), image_must_exist: bool = True, durable: bool = True) -> None:
         """Adds the row, its references and an empty bundle directory (0700), in one transaction.
 
         Conflict with docker's text if the name is taken; NotFound if the image or a volume went away since it was looked up.
-        Durable unless the container is `--rm`.
+        Durable unless the container is `--rm`, or the caller sees to it (DB.sync).
         """
         check_name(record.name)
         bundle = self.store.paths.container(record.id)
         while True:
-            with self.store.db.write(durable=not record.auto_remove) as db:
+            with self.store.db.write(durable=durable and not record.auto_remove) as db:
                 if image_must_exist and record.image_id and db.one("SELECT 1 FROM images WHERE id=?", (record.image_id,)) is None:
                     raise NotFound(f"No such image: {record.image_ref or record.image_id}")
                 holder = db.one(f"SELECT {_COLUMNS} FROM containers WHERE name=?", (record.name,))

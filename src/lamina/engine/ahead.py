@@ -10,9 +10,7 @@ from __future__ import annotations
 import os
 import sys
 
-from lamina.errors import LaminaError
-from lamina.linux import ns
-from lamina.monitor.launch import Prepared
+from lamina.monitor.prepared import Prepared, take_early
 from lamina.store.paths import Names, Paths
 
 
@@ -23,13 +21,11 @@ def prepare(root: str, runroot: str, *, for_exec: bool = False) -> Prepared | No
     paths = Paths(os.path.realpath(root), os.path.realpath(runroot))
     if not (os.path.exists(paths.layout) and os.path.exists(paths.boot)):
         return None
-    try:
-        return Prepared(Names(paths.root, paths.runroot).cgroup + "/monitor", for_exec=for_exec, own_pidns=not for_exec)
-    except (LaminaError, OSError):
-        return None
+    ready = take_early(for_exec) or Prepared(for_exec)
+    return ready.aim(Names(paths.root, paths.runroot).cgroup + "/monitor", own_pidns=not for_exec)
 
 
 def may_fork() -> bool:
     """Only a process that was started lean, as the command line is, makes a lean monitor; a library's host process may be anything. And
     only one without threads, since a lock that another thread holds would stay locked in the child."""
-    return bool(sys.flags.no_site) and ns.threads() == 1
+    return bool(sys.flags.no_site) and os.stat("/proc/self/task").st_nlink == 3

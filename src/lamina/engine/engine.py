@@ -11,6 +11,8 @@ from lamina.store.open import Store
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from lamina.images.store import ImageStore
     from lamina.layers.store import LayerStore
     from lamina.monitor.launch import Prepared
@@ -19,12 +21,13 @@ if TYPE_CHECKING:
     from .images import Images
     from .layers import Layers
     from .system import System
+    from .volume_verbs import Volumes
 
 
 class Engine:
     """root: data root, made when missing; runroot: run-time state (a tmpfs is best). Both are kept as real paths."""
 
-    __slots__ = ("store", "_layer_store", "_image_store", "_containers", "_images", "_layers", "_system", "reap_at_close", "lost", "monitor")
+    __slots__ = ("store", "_layer_store", "_image_store", "_containers", "_images", "_layers", "_system", "leftovers", "reap_at_close", "lost", "meanwhile", "monitor")
 
     def __init__(self, root: str, runroot: str) -> None:
         self.store = Store.open(root, runroot)
@@ -35,8 +38,10 @@ class Engine:
         self._layers: Layers | None = None
         self._system: System | None = None
         self.reap_at_close = True
+        self.leftovers: bool | None = None  # what `unfinished` said, when there was time to ask
         self.lost: list[str] = []  # containers seen whose monitor was killed
         self.monitor: Prepared | None = None  # made ahead (ahead.py), for the next start or exec
+        self.meanwhile: Callable[[], None] | None = None  # what the caller can do while a monitor is at work
 
     # -- the parts, made when first asked for: `ps` needs no layers, `images` no containers
 
@@ -90,13 +95,25 @@ class Engine:
             self._system = System(self)
         return self._system
 
+    def unfinished(self) -> bool:
+        """Whether this command, at its end, should finish what others left; asked once, early if there is time."""
+        if self.leftovers is None:
+            self.leftovers = self._containers is not None and self._containers.unfinished()
+        return self.leftovers
+
+    @property
+    def volumes(self) -> Volumes:
+        from .volume_verbs import Volumes
+
+        return Volumes(self)
+
     def close(self) -> None:
         """Finishes what earlier commands or killed monitors left (two short reads where there is nothing), and closes the store."""
         monitor, self.monitor = self.monitor, None
         try:
             if monitor is not None:
                 monitor.cancel()
-            if self.lost or self.reap_at_close and self._containers is not None and self._containers.unfinished():
+            if self.lost or self.reap_at_close and self.unfinished():
                 self.system.reap()
         finally:
             self.store.close(lazy=True)

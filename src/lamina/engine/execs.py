@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from lamina.containers.store import Record
 from lamina.errors import Conflict, InvalidArgument, NotFound, NotSupported
-from lamina.linux import caps
+from lamina.linux import capnames
 from lamina.util import fastjson
 from lamina.util.atomic import read_file
 from lamina.util.ids import is_id, new_id
@@ -52,7 +52,7 @@ def plan_of(containers: Containers, record: Record, body: dict[str, Any]) -> dic
     tty = bool(body.get("Tty"))
     env = planning.environment({**config, "Tty": tty}, spec["hostname"])
     privileged = bool(body.get("Privileged"))
-    granted = caps.names(caps.get()[0]) if privileged else spec["process"]["capabilities"]["bounding"]
+    granted = capnames.names(capnames.own()) if privileged else spec["process"]["capabilities"]["bounding"]
     process = {
         **spec["process"],
         "terminal": tty,
@@ -122,6 +122,7 @@ def launch(containers: Containers, plan: dict[str, Any], attach: dict[str, bool]
     containers.engine.store.close(lazy=True)
     client = start.launch(containers.engine, plan, attach)
     try:
+        start.meanwhile(containers.engine, None, sync=False)
         client.wait_started(START_TIMEOUT)
     except BaseException:
         client.close()

@@ -11,9 +11,8 @@ from __future__ import annotations
 import os
 
 from lamina.errors import NotSupported
-from lamina.linux import caps
+from lamina.linux import capnames
 from lamina.runtime import defaults
-from lamina.runtime.cgroups import detect
 
 from .config import merge_env
 from .mounts import oci
@@ -39,7 +38,7 @@ def environment(config: dict[str, Any], hostname: str) -> list[str]:
 
 def capabilities(host: dict[str, Any]) -> list[str]:
     """The set that --privileged, --cap-add and --cap-drop ask for, in docker's order of precedence (ALL first, then names)."""
-    mine = caps.names(caps.get()[0])
+    mine = capnames.names(capnames.own())
     if host["Privileged"]:
         return mine
     add, drop = host["CapAdd"] or [], host["CapDrop"] or []
@@ -50,7 +49,7 @@ def capabilities(host: dict[str, Any]) -> list[str]:
         raise NotSupported(f"--cap-add {lacking[0]}: lamina itself doesn't have this capability here")
     wanted |= named
     wanted -= set(drop)
-    return [name for name in caps.NAMES if name in wanted and name in mine]
+    return [name for name in capnames.NAMES if name in wanted and name in mine]
 
 
 def resources(host: dict[str, Any]) -> dict[str, Any]:
@@ -88,6 +87,8 @@ def resources(host: dict[str, Any]) -> dict[str, Any]:
 
 def counts_swap() -> bool:
     """Whether memory groups count swap: always on v2 (kernel >= 5.8), on v1 when the file is there."""
+    from lamina.runtime.cgroups import detect
+
     for hierarchy in detect().hierarchies:
         if "memory" in hierarchy.controllers:
             return hierarchy.version == 2 or any(os.path.exists(base + "/memory.memsw.limit_in_bytes") for base in hierarchy.bases())

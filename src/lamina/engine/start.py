@@ -12,12 +12,13 @@ import os
 from lamina.containers.state import MONITOR_LOST
 from lamina.containers.store import Record
 from lamina.errors import LaminaError
+from lamina.monitor.prepared import kind, prepared
 from lamina.network import files, ipam, model
 from lamina.util import fastjson
 from lamina.util.atomic import write_file
 from lamina.util.lock import FileLock
 
-from . import planning
+from . import ahead, planning
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ def start(containers: Containers, record: Record, attach: dict[str, bool] | None
             plan = write_bundle(containers, record, network, resolv)
             store.close(lazy=True)
             client = launch(engine, plan, attach)
+            meanwhile(engine, attach, sync=not record.auto_remove)
             client.wait_started(START_TIMEOUT)
         except BaseException:
             if client is not None:
@@ -60,18 +62,29 @@ def start(containers: Containers, record: Record, attach: dict[str, bool] | None
     return client
 
 
+def meanwhile(engine: Engine, attach: dict[str, bool] | None, *, sync: bool) -> None:
+    """What can be done while the monitor is at work: the record becomes durable, and who doesn't stay looks for what is to tidy up."""
+    if sync:
+        engine.store.db.sync()
+    if engine.meanwhile is not None:
+        engine.meanwhile()
+    if attach is None:
+        engine.unfinished()
+    engine.store.db.tidy()
+
+
 def launch(engine: Engine, plan: dict[str, Any], attach: dict[str, bool] | None) -> Client:
     """The monitor made ahead, where there is one and it fits; else a forked one where this process may fork; else a fresh one."""
-    from lamina.monitor import launch as monitors
-
-    from .ahead import may_fork
-
     ready, engine.monitor = engine.monitor, None
     if ready is not None:
-        if ready.fits(plan):
+        if ready.kind == kind(plan):
             return ready.start(plan, attach)
         ready.cancel()
-    return monitors.fork_monitor(plan, attach) if may_fork() else monitors.spawn_monitor(plan, attach)
+    if ahead.may_fork():
+        return prepared(plan).start(plan, attach)
+    from lamina.monitor.launch import spawn_monitor
+
+    return spawn_monitor(plan, attach)
 
 
 def connect(containers: Containers, record: Record) -> tuple[dict[str, Any], list[str]]:

@@ -25,11 +25,11 @@ def start() -> int:
     """Takes the plan from the first client and runs the monitor in a child that is born into the monitors' cgroup."""
     import _socket
 
-    from lamina.monitor import launch, place
+    from lamina.monitor import launch, place, wire
 
     sock = _socket.socket(fileno=launch.SOCK_FD)
     try:
-        job = launch.receive_job(sock)
+        job = wire.receive(sock)
         if job is None or place.fork_into(job["plan"].get("monitor_cgroup"), own_pidns=launch.owns_pidns(job["plan"])):
             return 0
         launch.detach(sock)

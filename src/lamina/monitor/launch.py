@@ -8,16 +8,16 @@ Both kinds of plan, container (main) and exec (execmon: it has "exec_id"), go ei
 from __future__ import annotations
 
 import _socket
-import errno
 import fcntl
 import os
 import sys
 
 import lamina.errors as errors
-from lamina.linux import fds, ns
+from lamina.linux import fds
 from lamina.monitor import place, protocol
 from lamina.monitor.client import Client
-from lamina.util import fastjson
+from lamina.monitor.prepared import Prepared, owns_pidns, prepared
+from lamina.monitor.wire import receive, send_job
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,60 +28,13 @@ else:
     import _signal
 
 SOCK_FD = 3
-MAX_PLAN = 16 << 20
+__all__ = ("Prepared", "detach", "fork_monitor", "live", "owns_pidns", "run", "spawn_monitor", "tell_failure")
 START = "import sys; sys.path.insert(0, sys.argv[1]); from lamina.monitor.__main__ import main; main()"
-
-
-class Prepared:
-    """A monitor that is forked, detached and importing while its plan is still being made; `start` hands it the plan.
-
-    Make it before a database connection is open, in a process without threads (OSError EDEADLK otherwise). It is a child of the
-    caller until that exits; Client.close reaps it if it ended before. Without `start` it ends with `cancel`, or with its maker.
-    """
-
-    def __init__(self, monitor_cgroup: str | None, *, for_exec: bool = False, own_pidns: bool = False) -> None:
-        count = ns.threads()
-        if count != 1:
-            raise OSError(errno.EDEADLK, f"a process of {count} threads can't fork a monitor", "monitor")
-        ours, theirs = fds.socketpair(_socket.SOCK_STREAM)
-        parent = ns.own_pid()  # getpid is 1 in the monitor, and may be here
-        try:
-            self.pid = place.fork_into(monitor_cgroup, own_pidns=own_pidns)
-            if self.pid == 0:
-                ours.close()
-                _live(theirs, for_exec)
-        except BaseException as e:
-            if ns.own_pid() == parent:
-                ours.close()
-                raise
-            tell_failure(theirs, e)
-        finally:
-            if ns.own_pid() != parent:
-                os._exit(0)
-            theirs.close()
-        self.sock = ours
-        self.kind = (monitor_cgroup, for_exec, own_pidns)
-
-    def fits(self, plan: Mapping[str, Any]) -> bool:
-        """Whether it was made for this kind of plan."""
-        return self.kind == (plan.get("monitor_cgroup"), "exec_id" in plan, owns_pidns(plan))
-
-    def start(self, plan: Mapping[str, Any], attach: Mapping[str, bool] | None = None) -> Client:
-        """Hands over the plan; returns the first client, attached as `attach` ({"stdin","stdout","stderr"}) says before any output."""
-        send_job(self.sock, plan, attach)
-        return Client(self.sock, self.pid)
-
-    def cancel(self) -> None:
-        self.sock.close()
-        try:
-            os.waitpid(self.pid, 0)
-        except ChildProcessError:
-            pass
 
 
 def fork_monitor(plan: Mapping[str, Any], attach: Mapping[str, bool] | None = None) -> Client:
     """Forks the monitor of a plan that is ready, as Prepared. A caller that shall live long takes spawn_monitor."""
-    return Prepared(plan.get("monitor_cgroup"), for_exec="exec_id" in plan, own_pidns=owns_pidns(plan)).start(plan, attach)
+    return prepared(plan).start(plan, attach)
 
 
 def spawn_monitor(plan: Mapping[str, Any], attach: Mapping[str, bool] | None = None) -> Client:
@@ -109,59 +62,26 @@ def spawn_monitor(plan: Mapping[str, Any], attach: Mapping[str, bool] | None = N
     return Client(ours)
 
 
-def owns_pidns(plan: Mapping[str, Any]) -> bool:
-    """Whether the plan's process gets a new pid namespace. Then its monitor has one as well, which ends all of it."""
-    for entry in ((plan.get("spec") or {}).get("linux") or {}).get("namespaces") or ():
-        if entry.get("type") == "pid":
-            return "exec_id" not in plan and not entry.get("path")
-    return False
-
-
-def send_job(sock: _socket.socket, plan: Mapping[str, Any], attach: Mapping[str, bool] | None) -> None:
-    """The plan as the first thing on the wire: u32 length and JSON. If the monitor has died, the client notices that by itself."""
-    data = fastjson.dumps({"plan": dict(plan), "attach": None if attach is None else dict(attach)}).encode("utf-8", "surrogateescape")
-    if len(data) > MAX_PLAN:
-        raise errors.StartError(f"a plan of {len(data)} bytes, at most {MAX_PLAN} are allowed")
+def live(sock: _socket.socket, for_exec: bool) -> None:
+    """In the helper that `Prepared` has forked: gets everything ready, forks the monitor, and that lives. Returns when all is over."""
     try:
-        sock.sendall(protocol.U32.pack(len(data)) + data)
-    except (BrokenPipeError, ConnectionResetError):
-        pass
+        detach(sock)
+        if for_exec:
+            from lamina.monitor import execmon as execmon
+        else:
+            from lamina.monitor import main
 
-
-def receive_job(sock: _socket.socket) -> dict[str, Any] | None:
-    """{"plan","attach"}; None if the maker has gone, or changed its mind."""
-    head = _receive(sock, 4)
-    if len(head) < 4:
-        return None
-    length = protocol.U32.unpack(head)[0]
-    if length > MAX_PLAN:
-        raise protocol.ProtocolError(f"a plan of {length} bytes")
-    data = _receive(sock, length)
-    return protocol.parse_object(data) if len(data) == length else None
-
-
-def _receive(sock: _socket.socket, count: int) -> bytes:
-    data = b""
-    while len(data) < count:
-        part = sock.recv(count - len(data))
-        if not part:
-            break
-        data += part
-    return data
-
-
-def _live(sock: _socket.socket, for_exec: bool) -> None:
-    detach(sock)
-    if for_exec:
-        from lamina.monitor import execmon as execmon
-    else:
-        from lamina.monitor import main
-
-        main.get_ready()
-    place.settle()
-    job = receive_job(sock)
-    if job is not None:
-        run(job["plan"], sock, job["attach"])
+            main.get_ready()
+        aim = receive(sock)
+        if aim is None or place.fork_into(aim["cgroup"], own_pidns=aim["own_pidns"]):
+            return
+        os.setsid()
+        place.settle()
+        job = receive(sock)
+        if job is not None:
+            run(job["plan"], sock, job["attach"])
+    except BaseException as e:
+        tell_failure(sock, e)
 
 
 def source_root() -> str:

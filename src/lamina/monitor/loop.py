@@ -6,6 +6,7 @@ that any of them answers the same way. Single-threaded; nothing in here blocks b
 """
 from __future__ import annotations
 
+import gc
 import os
 import select
 
@@ -83,6 +84,8 @@ class Session:
 
         Returns its exit code, 128+n if signal n killed it.
         """
+        gc.freeze()  # what a start has made stays; from here on a long life begins
+        gc.set_threshold(700, 10, 10)
         while not self._turn(None):
             pass
         done = os.waitid(os.P_PIDFD, self.pidfd, os.WEXITED)

@@ -223,10 +223,10 @@ class Container(loop.Session):
         self.undo = [(what, undo) for what, undo in self.undo if what != "socket"]
         self.close_socket()
         self.server.finish(loop.exit_frame(code))
-        self.rewind()
+        clean = self.rewind()
         if not self.plan.get("auto_remove"):
             self.make_durable()
-        for path in self.plan.get("remove") or ():
+        for path in self.plan.get("remove") or () if clean else ():  # else the next command, which finds them, finishes it
             cleanup.remove_tree(path)
         self.unlock()
 
@@ -253,14 +253,16 @@ class Container(loop.Session):
                     cleanup.remove_tree(path)
             self.unlock()
 
-    def rewind(self) -> None:
-        """Undoes the steps, last first. One that fails doesn't keep the others from being undone; what stays, the next command finds."""
+    def rewind(self) -> bool:
+        """Undoes the steps, last first; False if one failed. That doesn't keep the others from being undone."""
+        clean = True
         while self.undo:
             _, undo = self.undo.pop()
             try:
                 undo()
             except (OSError, errors.LaminaError):
-                pass
+                clean = False
+        return clean
 
     def save(self) -> None:
         try:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 from stat import S_ISBLK, S_ISCHR
 
-from lamina.linux import caps
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -76,6 +75,8 @@ def namespaces(*, network: bool = True, ipc: bool = True, pid: bool = True, uts:
 
 def available_caps() -> list[str]:
     """All capabilities that this process could hand on: permitted and in its bounding set."""
+    from lamina.linux import caps
+
     return caps.names(caps.get()[1] & caps.bounding())
 
 

@@ -106,24 +106,40 @@ class DB:
         if connection is None or self._pid != os.getpid():
             return  # in a child: the parent's; closing it here would be a use
         keeper = None
-        if lazy and self._dirty and self.wal:
+        if lazy and self.wal and (self._dirty or self._log_size()):
             keeper = self._keep_log(connection)
         connection.close()
         if keeper is not None:
             keeper.close()
         self._dirty = False
 
+    def _log_size(self) -> int:
+        try:
+            return os.stat(self.path + "-wal").st_size
+        except FileNotFoundError:
+            return 0
+
     def tidy(self, limit: int = WAL_LIMIT) -> bool:
         """Writes a grown log back into the database, if nobody is in the way. For after the reply; True if it did something."""
         if not self.wal:
             return False
-        try:
-            if os.stat(self.path + "-wal").st_size <= limit:
-                return False
-        except FileNotFoundError:
+        if self._log_size() <= limit:
             return False
         self.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         return True
+
+    def sync(self) -> None:
+        """Makes what was committed without `durable` durable: for who has other things to do between the commit and the reply."""
+        if not self.wal:
+            return
+        try:
+            fd = os.open(self.path + "-wal", os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return  # written back into the database, which is synced then
+        try:
+            os.fdatasync(fd)
+        finally:
+            os.close(fd)
 
     @property
     def is_open(self) -> bool:

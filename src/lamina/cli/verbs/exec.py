@@ -11,7 +11,7 @@ from lamina.cli.create import environment
 from lamina.cli.flags import Verb
 from lamina.errors import StartError
 
-from .run import check_tty, console_size, wanted
+from .run import check_tty, console_size, load_attach, wanted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -48,6 +48,7 @@ def exec_(cli: Cli, opts: Opts, args: list[str]) -> int:
             return 1
         return 0
     try:
+        cli.engine.meanwhile = load_attach
         client = containers.exec_run(args[0], body, attach=wanted(stdin=stdin), size=size)
         from lamina.cli.attach import DETACHED, attach_terminal
 

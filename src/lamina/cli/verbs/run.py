@@ -25,6 +25,8 @@ def run(cli: Cli, opts: Opts, args: list[str]) -> int:
         check_tty(cli, stdin=stdin, tty=tty)
     container = _create(cli, opts, args, detach=detach, verb="run")
     try:
+        if not detach:
+            cli.engine.meanwhile = load_attach
         client = cli.engine.containers.start(container, attach=None if detach else wanted(stdin=stdin))
         warn(cli, client)
         if detach:
@@ -48,6 +50,11 @@ def wanted(*, stdin: bool) -> dict[str, bool]:
 def warn(cli: Cli, client: Client | None) -> None:
     for text in getattr(client, "warnings", ()):
         cli.warn(text)
+
+
+def load_attach() -> None:
+    """For Engine.meanwhile: what will be needed once the container runs."""
+    import lamina.cli.attach  # noqa: F401
 
 
 def attach(cli: Cli, client: Client, container: str, *, stdin: bool, tty: bool, detach_keys: str = "", sig_proxy: bool = True) -> int:
@@ -88,7 +95,7 @@ def _create(cli: Cli, opts: Opts, args: list[str], *, detach: bool, verb: str) -
     if verb == "run":
         cli.prepare()
     try:
-        made: dict[str, Any] = cli.engine.containers.create(body, name=opts["name"] or None)
+        made: dict[str, Any] = cli.engine.containers.create(body, name=opts["name"] or None, starting=verb == "run")
     except LaminaError as e:
         if isinstance(e, NotFound) and e.message.startswith("No such image"):
             cli.err(f"Unable to find image '{_with_tag(args[0])}' locally")
