@@ -62,6 +62,24 @@ SAME_AS_UNSET: dict[str, tuple[Any, ...]] = {
 }  # fmt: skip
 
 
+# What a container takes from its image, by type. A list holds strings only.
+FROM_IMAGE: dict[str, type] = {
+    "User": str, "WorkingDir": str, "StopSignal": str, "Env": list, "Cmd": list, "Entrypoint": list, "Shell": list, "Labels": dict,
+    "Volumes": dict, "ExposedPorts": dict, "Healthcheck": dict,
+}  # fmt: skip
+
+
+def from_image(image: Any, image_ref: str) -> dict[str, Any]:
+    """The image's `config`, believed in nothing: whatever it came from, what is of the wrong type is refused by name (attack 54)."""
+    if not isinstance(image, dict):
+        raise InvalidArgument(f"image {image_ref}: its config is no object")
+    for key, kind in FROM_IMAGE.items():
+        value = image.get(key)
+        if value is not None and (not isinstance(value, kind) or kind is list and not all(isinstance(item, str) for item in value)):
+            raise InvalidArgument(f"image {image_ref}: {key} of its config is of the wrong type")
+    return image
+
+
 def merge_env(base: list[str] | None, over: list[str] | None) -> list[str]:
     """`over` replaces entries of `base` by name and keeps their place. Entries of an image without '=' are dropped.
 
@@ -86,6 +104,7 @@ def merge_env(base: list[str] | None, over: list[str] | None) -> list[str]:
 
 def merge(body: dict[str, Any], image: dict[str, Any], image_ref: str) -> dict[str, Any]:
     """The container's Config: docker's defaults, then the image's `config`, then what the request says."""
+    image = from_image(image, image_ref)
     given = {k: v for k, v in body.items() if k in CONFIG_KEYS and v is not None}
     if (given.get("Healthcheck") or {}).get("Test"):
         raise NotSupported("health checks of a container are not supported yet")  # an image's is kept and shown only
@@ -139,8 +158,8 @@ def check_target(path: str) -> str:
     """A mount point in the container: absolute, not the root, no way up."""
     if not path.startswith("/"):
         raise InvalidArgument(f"invalid mount path: '{path}' mount path must be absolute")
-    clean = os.path.normpath(path)
-    if clean in ("/", "//"):
+    clean = os.path.normpath("/" + path.lstrip("/"))  # normpath would keep two slashes in front, and //proc is no other place
+    if clean == "/":
         raise InvalidArgument(f"invalid specification: destination can't be '/': {path}")
     for own in ("/proc", "/sys"):
         if clean == own or clean.startswith(own + "/"):

@@ -82,13 +82,23 @@ class Images:
         """[{"Untagged": name} | {"Deleted": id}] in docker's order."""
         from lamina.images.remove import remove_image
 
-        return remove_image(self.engine.image_store, ref, force=force, no_prune=no_prune)
+        steps = remove_image(self.engine.image_store, ref, force=force, no_prune=no_prune)
+        self.sweep()
+        return steps
 
     def prune(self, filters: dict[str, Strings] | None = None) -> dict[str, Any]:
         """{"ImagesDeleted","SpaceReclaimed"}; filters: dangling, until, label."""
         from lamina.images.prune import prune_images
 
-        return prune_images(self.engine.image_store, filters or {})
+        report = prune_images(self.engine.image_store, filters or {})
+        self.sweep()
+        return report
+
+    def sweep(self) -> None:
+        """Deletes what imports and commits that were killed have left."""
+        from lamina.store import check
+
+        check.sweep(self.engine.store)
 
     # -- looking at an image on the host
 
