@@ -44,10 +44,20 @@ def set_xattrs(target: int | bytes, m: Member) -> None:
             raise ArchiveError(f"archive: {shown(m.name)}: the extended attribute {shown(name)} can't be set: {error.strerror}")
 
 
+def own(fd: int, uid: int, gid: int, mode: int) -> None:
+    """Owner and mode of a file or directory that was just made: set only where they aren't so already, because each change is a
+    journal entry and most files are root's."""
+    st = os.fstat(fd)
+    if st.st_uid != uid or st.st_gid != gid:
+        os.fchown(fd, uid, gid)
+    elif stat.S_IMODE(st.st_mode) == mode:
+        return
+    os.fchmod(fd, mode)
+
+
 def by_fd(fd: int, m: Member) -> None:
-    """All attributes of an open regular file; times last."""
-    os.fchown(fd, m.uid, m.gid)
-    os.fchmod(fd, m.mode)
+    """All attributes of a regular file just made; times last."""
+    own(fd, m.uid, m.gid, m.mode)
     if m.xattrs:
         set_xattrs(fd, m)
     os.utime(fd, ns=(m.mtime_ns, m.mtime_ns))

@@ -203,10 +203,10 @@ class _Extractor:
 
     def _file(self, m: Member, dir_fd: int, base: bytes, real: bytes) -> None:
         try:
-            fd = os.open(base, _CREATE, 0o600, dir_fd=dir_fd)
+            fd = os.open(base, _CREATE, m.mode & 0o777, dir_fd=dir_fd)
         except FileExistsError:
             dir_fd = self._clear(split(real)[0], base, real)
-            fd = os.open(base, _CREATE, 0o600, dir_fd=dir_fd)
+            fd = os.open(base, _CREATE, m.mode & 0o777, dir_fd=dir_fd)
         try:
             if m.data_size and self._recorder:
                 self._recorder.file(real, m.data_size, m.sparse)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import struct
 from typing import NamedTuple
+from zlib import adler32
 
 from lamina.errors import ArchiveError
 
@@ -68,9 +69,14 @@ def number(field: bytes, what: str = "number") -> int:
     raise ArchiveError(f"archive: the {what} is not octal: {text[:24]!r}")
 
 
+def _sum(block: bytes) -> int:
+    """sum() of a block, ten times as fast: adler32 begun at 0 has it in its lower half, modulo 65521, which 256 bytes don't reach."""
+    return (adler32(block[:256], 0) & 0xFFFF) + (adler32(block[256:], 0) & 0xFFFF)
+
+
 def _checksum_fits(block: bytes) -> bool:
     stored = number(block[148:156], "checksum")
-    plain = sum(block) - sum(block[148:156]) + 256
+    plain = _sum(block) - sum(block[148:156]) + 256
     if stored == plain:
         return True
     # some old tars summed signed chars
@@ -120,14 +126,11 @@ def block(
     prefix = b""
     if len(name) > 100:
         prefix, name = split_name(name)
-    raw = bytearray(
-        _FIELDS.pack(
-            name, b"%07o" % mode, b"%07o" % uid, b"%07o" % gid, b"%011o" % size, b"%011o" % mtime, b"        ", type, linkname,
-            b"ustar\00000", b"", b"", b"%07o" % devmajor, b"%07o" % devminor, prefix, b"",
-        )
+    raw = _FIELDS.pack(
+        name, b"%07o" % mode, b"%07o" % uid, b"%07o" % gid, b"%011o" % size, b"%011o" % mtime, b"        ", type, linkname,
+        b"ustar\00000", b"", b"", b"%07o" % devmajor, b"%07o" % devminor, prefix, b"",
     )  # fmt: skip
-    raw[148:156] = b"%06o\0 " % sum(raw)
-    return bytes(raw)
+    return b"%b%06o\0 %b" % (raw[:148], _sum(raw), raw[156:])
 
 
 def split_name(name: bytes) -> tuple[bytes, bytes]:

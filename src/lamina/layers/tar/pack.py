@@ -17,7 +17,7 @@ import stat
 from lamina.errors import StoreError
 
 from . import header as h
-from .attributes import DEFAULT_ACL
+from .attributes import DEFAULT_ACL, own
 from .lower import OPAQUE_XATTR, is_whiteout
 from .names import OPAQUE, WHITEOUT, join, shown, split
 from .output import Output, write_all
@@ -197,7 +197,7 @@ class Packer:
             if copy is None:
                 self._data(fd, st, path, -1)
             else:
-                made = os.open(name, _CREATE, 0o600, dir_fd=copy)
+                made = os.open(name, _CREATE, st.st_mode & 0o777, dir_fd=copy)
                 try:
                     self._data(fd, st, path, made)
                     _attributes(made, st, xattrs)
@@ -352,8 +352,7 @@ def _entries(fd: int) -> Iterator[tuple[bytes, bool, bool]]:
 
 
 def _attributes(fd: int, st: os.stat_result, xattrs: dict[bytes, bytes]) -> None:
-    os.fchown(fd, st.st_uid, st.st_gid)
-    os.fchmod(fd, stat.S_IMODE(st.st_mode))
+    own(fd, st.st_uid, st.st_gid, stat.S_IMODE(st.st_mode))
     for name, value in xattrs.items():
         if name != DEFAULT_ACL:
             os.setxattr(fd, name, value)
