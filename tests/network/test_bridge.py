@@ -14,7 +14,7 @@ from lamina.errors import StartError
 from lamina.linux import rtnetlink
 from lamina.linux.netlink import Netlink
 from lamina.linux.nfnetlink import INET, Batch, Nftables
-from lamina.network import bridge, firewall, foreign, ipam, plug, setup, teardown
+from lamina.network import bridge, foreign, ipam, plug, ports, setup, teardown
 from lamina.network.model import Network, cidr, netplan, overlap
 
 
@@ -154,14 +154,14 @@ def test_traffic_leaves_masqueraded_and_published_ports_are_map_elements(tmp_pat
             with netlab.Server(box, "0.0.0.0", 80):
                 assert netlab.route_test(world, "198.51.100.2", 8080, seconds=1.0) is None
                 with Nftables() as tables:
-                    name, key, value = firewall.port_element(6, 8080, ipv4, 80)
+                    name, key, value = ports.port_element(6, 8080, ipv4, 80)
                     tables.commit(Batch().elements(INET, host.names.table, name, [(key, value)]))
                     assert netlab.route_test(world, "198.51.100.2", 8080) == "198.51.100.1"  # the client's own address is seen
                     assert netlab.route_test(other, "198.51.100.2", 8080) == network.gateway  # hairpin
                     import socket
                     with socket.create_connection(("127.0.0.1", 8080), timeout=2) as connection:
                         assert connection.recv(100).decode() == network.gateway
-                    name, key, value = firewall.port_element(6, 8081, ipv4, 80, "198.51.100.2")
+                    name, key, value = ports.port_element(6, 8081, ipv4, 80, "198.51.100.2")
                     tables.commit(Batch().elements(INET, host.names.table, name, [(key, value)]))
                     assert netlab.route_test(world, "198.51.100.2", 8081) == "198.51.100.1"
                     assert "198.51.100.2 . tcp . 8081 : " + ipv4 + " . 80" in netlab.tool("nft", "list", "table", "inet", host.names.table)

@@ -30,6 +30,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    Element = tuple[bytes, bytes | None, str]  # key, value (None in a set), comment
+
 UNSPEC, INET, IPV4, BRIDGE, IPV6 = 0, 1, 2, 7, 10  # NFPROTO_*
 FAMILY_NAMES = {INET: "inet", IPV4: "ip", BRIDGE: "bridge", IPV6: "ip6"}
 PREROUTING, INPUT, FORWARD, OUTPUT, POSTROUTING = 0, 1, 2, 3, 4
@@ -55,6 +57,7 @@ _ELEM_KEY, _ELEM_DATA, _ELEM_USERDATA = 1, 2, 6
 _DATA_VALUE = 1
 _EXPR_NAME, _EXPR_DATA = 1, 2
 _GEN_ID = 1
+_BATCH_GEN_ID = 1
 _UDATA_COMMENT, _UDATA_SET_BYTE_ORDER, _UDATA_SET_COMMENT = 0, 0, 7
 _HOST_ORDER, _BIG_ENDIAN = 1, 2  # how the nft program should read keys when it lists them
 _MAX_COMMENT = 127
@@ -197,13 +200,14 @@ class Batch:
         attrs.append(attr(_SET_USERDATA, order + (_comment(comment, _UDATA_SET_COMMENT) if comment else b"")))
         return self._add(_NEWSET, NLM_F_CREATE, family, attrs, f"add set {table} {name}")
 
-    def _elements(self, kind: int, flags: int, family: int, table: str, name: str, items: Iterable[tuple[bytes, bytes | None]],
-                  what: str) -> Batch:
+    def _elements(self, kind: int, flags: int, family: int, table: str, name: str, items: Iterable[Element], what: str) -> Batch:
         packed = []
-        for key, value in items:
+        for key, value, comment in items:
             parts = [nest(_ELEM_KEY, attr(_DATA_VALUE, key))]
             if value is not None:
                 parts.append(nest(_ELEM_DATA, attr(_DATA_VALUE, value)))
+            if comment:
+                parts.append(attr(_ELEM_USERDATA, _comment(comment)))
             packed.append(nest(_LIST_ELEM, *parts))
         for start in range(0, len(packed), 256):  # a list is an attribute too: keep it below 64 KiB
             self._add(kind, flags, family, [attr_str(_LIST_TABLE, table), attr_str(_LIST_SET, name),
@@ -212,11 +216,16 @@ class Batch:
 
     def elements(self, family: int, table: str, name: str, items: Iterable[tuple[bytes, bytes | None]]) -> Batch:
         """Put (key, value) pairs into a map, or (key, None) into a set; a key that is there with another value is EEXIST."""
-        return self._elements(_NEWSETELEM, NLM_F_CREATE, family, table, name, items, "add element to")
+        return self.commented_elements(family, table, name, [(key, value, "") for key, value in items])
+
+    def commented_elements(self, family: int, table: str, name: str, items: Iterable[Element], *, exclusive: bool = False) -> Batch:
+        """The same with a comment each; with `exclusive`, a key that is there is EEXIST whatever its value."""
+        flags = NLM_F_CREATE | (NLM_F_EXCL if exclusive else 0)
+        return self._elements(_NEWSETELEM, flags, family, table, name, items, "add element to")
 
     def delete_elements(self, family: int, table: str, name: str, keys: Iterable[bytes]) -> Batch:
         """Take elements out (ENOENT if one is not there)."""
-        return self._elements(_DELSETELEM, 0, family, table, name, [(key, None) for key in keys], "delete element from")
+        return self._elements(_DELSETELEM, 0, family, table, name, [(key, None, "") for key in keys], "delete element from")
 
 
 class Nftables(Netlink):
@@ -230,10 +239,11 @@ class Nftables(Netlink):
     def __enter__(self) -> Nftables:
         return self
 
-    def commit(self, batch: Batch) -> None:
-        """Do the whole batch or nothing. OSError names the first message that failed."""
+    def commit(self, batch: Batch, *, generation: int = 0) -> None:
+        """Do the whole batch or nothing. OSError names the first message that failed. With a `generation` it is done only if that
+        is still the current one, else ERESTART: what the batch was made from may have changed."""
         mark = _GENMSG.pack(UNSPEC, 0, _SUBSYSTEM)
-        begin = Request(_BATCH_BEGIN, 0, mark, "begin batch")
+        begin = Request(_BATCH_BEGIN, 0, mark + (be32(_BATCH_GEN_ID, generation) if generation else b""), "begin batch")
         sequence = self.next_sequence()
         pending = {sequence: begin}
         parts = [begin.pack(sequence)]
@@ -321,14 +331,19 @@ class Nftables(Netlink):
 
     def elements(self, family: int, table: str, name: str) -> list[tuple[bytes, bytes | None]]:
         """[(key, value)] of a map, [(key, None)] of a set."""
-        found: list[tuple[bytes, bytes | None]] = []
+        return [(key, value) for key, value, _comment in self.commented_elements(family, table, name)]
+
+    def commented_elements(self, family: int, table: str, name: str) -> list[Element]:
+        """[(key, value or None, comment or "")]."""
+        found: list[Element] = []
         request = _request(_GETSETELEM, 0, family, [attr_str(_LIST_TABLE, table), attr_str(_LIST_SET, name)],
                            f"list elements {table} {name}")
         for body in self.dump(request):
             for _kind, one in iter_attrs(parse_attrs(body, 4).get(_LIST_ELEMENTS, b"")):
                 attrs = parse_attrs(one)
                 data = attrs.get(_ELEM_DATA)
-                found.append((parse_attrs(attrs[_ELEM_KEY])[_DATA_VALUE], parse_attrs(data).get(_DATA_VALUE) if data is not None else None))
+                value = parse_attrs(data).get(_DATA_VALUE) if data is not None else None
+                found.append((parse_attrs(attrs[_ELEM_KEY])[_DATA_VALUE], value, _read_comment(attrs.get(_ELEM_USERDATA, b""))))
         return found
 
 

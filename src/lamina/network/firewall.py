@@ -23,13 +23,16 @@ from lamina.linux.nfnetlink import (
     Nftables,
     concatenated,
 )
-from lamina.network.model import Network, cidr, dotted, number
+from lamina.network.model import Network, cidr, dotted
+from lamina.network.ports import PORTS, PORTS_AT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-PORTS, PORTS_AT, FOREIGN_BRIDGES = "ports", "ports_at", "foreign_bridges"
+    from lamina.linux.nfnetlink import Element
+
+FOREIGN_BRIDGES = "foreign_bridges"
 _RAW, _DNAT, _FILTER, _SNAT = -300, -100, 0, 100
 _LOOPBACK = ("127.0.0.0", 8)
 _Rule = tuple[str, str, list[bytes]]  # chain, comment, expressions
@@ -92,24 +95,26 @@ def _build(batch: Batch, table: str, network: Network) -> None:
 
 
 def ensure(firewall: Nftables, table: str, network: Network) -> bool:
-    """Make the table, or make it anew if it isn't as it should be, keeping published ports. Whether anything was changed."""
+    """Make the table, or make it anew if it isn't as it should be, keeping published ports. Whether anything was changed.
+    OSError ERESTART when a port was published meanwhile: look again."""
     wanted = sorted((chain, comment) for chain, comment, _expressions in _rules(network))
+    generation = firewall.generation()
     batch = Batch()
-    kept: list[tuple[str, list[tuple[bytes, bytes | None]]]] = []
+    kept: list[tuple[str, list[Element]]] = []
     if firewall.has_table(INET, table):
         found = sorted((rule.chain, rule.comment) for rule in firewall.rules(INET, table))
         if found == wanted and _base_chains(firewall, table) == 5:
             return False
         for name in (PORTS, PORTS_AT, FOREIGN_BRIDGES):
             try:
-                kept.append((name, firewall.elements(INET, table, name)))
+                kept.append((name, firewall.commented_elements(INET, table, name)))
             except FileNotFoundError:
                 continue  # the map itself was taken away
         batch.delete_table(INET, table)
     _build(batch, table, network)
     for name, elements in kept:
-        batch.elements(INET, table, name, elements)
-    firewall.commit(batch)
+        batch.commented_elements(INET, table, name, elements)
+    firewall.commit(batch, generation=generation)
     return True
 
 
@@ -128,15 +133,6 @@ def set_foreign_bridges(firewall: Nftables, table: str, bridges: Iterable[str]) 
     batch.elements(INET, table, FOREIGN_BRIDGES, [(name, None) for name in sorted(wanted - found)])
     firewall.commit(batch)
     return True
-
-
-def port_element(protocol: int, port: int, target: str, target_port: int, address: str = "") -> tuple[str, bytes, bytes]:
-    """(map, key, value) of a published port. `protocol` is the IP protocol number (6, 17, 132); no `address` means all."""
-    key = bytes((protocol, 0, 0, 0)) + port.to_bytes(2, "big") + b"\0\0"
-    value = number(target).to_bytes(4, "big") + target_port.to_bytes(2, "big") + b"\0\0"
-    if not address or address == "0.0.0.0":
-        return PORTS, key, value
-    return PORTS_AT, number(address).to_bytes(4, "big") + key, value
 
 
 def remove(firewall: Nftables, table: str) -> None:
