@@ -82,9 +82,9 @@ def _ensure_rules(route: Netlink, tables: Nftables, names: Names, network: Netwo
         generation = tables.generation()
         try:
             calm = not _mend(route, tables, names, network)
-        except FileNotFoundError:
-            # a rule or chain that was just listed is gone: another program is at work on it
-            if attempt == _ATTEMPTS - 1:
+        except OSError as failure:
+            # a rule or chain that was just listed is gone, or the table was changed while it was looked at: others are at work on it
+            if failure.errno not in (errno.ENOENT, errno.ERESTART) or attempt == _ATTEMPTS - 1:
                 raise
             continue
         if calm:
