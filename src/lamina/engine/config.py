@@ -47,7 +47,7 @@ HOST_KEYS: dict[str, Any] = {
 APPLIED = frozenset((
     "Binds", "ContainerIDFile", "NetworkMode", "AutoRemove", "ConsoleSize", "CapAdd", "CapDrop", "Privileged", "ReadonlyRootfs", "ShmSize",
     "Memory", "MemorySwap", "MemoryReservation", "NanoCpus", "CpuShares", "CpuPeriod", "CpuQuota", "CpusetCpus", "CpusetMems",
-    "PidsLimit", "GroupAdd", "LogConfig", "OomScoreAdj",
+    "PidsLimit", "GroupAdd", "LogConfig", "OomScoreAdj", "PortBindings", "PublishAllPorts",
 ))  # fmt: skip
 SAME_AS_UNSET: dict[str, tuple[Any, ...]] = {
     "RestartPolicy": (None, {"Name": "", "MaximumRetryCount": 0}, {"Name": "no", "MaximumRetryCount": 0}, {"Name": "no"}, {"Name": ""}),

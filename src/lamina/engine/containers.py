@@ -60,6 +60,11 @@ class Containers:
             check_platform(platform, facts, image_ref)
         settings = configs.merge(body, facts.get("config") or {}, image_ref)
         configs.check_config(settings)
+        warnings: list[str] = []
+        if host["PortBindings"]:
+            from . import ports
+
+            warnings += ports.check(settings, host)
         points = mounts.points(host["Binds"], settings["Volumes"])
         cid = new_id()
         if not settings["Hostname"] and host["NetworkMode"] != "host":
@@ -92,7 +97,7 @@ class Containers:
             self.records.remove(cid)
             raise
         self.event("create", record)
-        return {"Id": cid, "Warnings": []}
+        return {"Id": cid, "Warnings": warnings}
 
     # -- start
 
@@ -183,6 +188,10 @@ class Containers:
                 continue
             address = addresses.get(record.id) if state.live else None
             row = listing.summary(record, state, image_name=self.image_name(record), address=address)
+            if state.live and (record.config["Config"]["ExposedPorts"] or record.config["HostConfig"]["PortBindings"]):
+                from . import ports
+
+                row["Ports"] = ports.summary(self.engine.store.paths, record, state)
             if filters and not listing.keep(row, state.exit_code, filters):
                 continue
             if size:

@@ -129,5 +129,8 @@ def keep(row: dict[str, Any], exit_code: int, filters: dict[str, list[str]]) -> 
     if "health" in filters and "none" not in filters["health"]:
         return False
     if "publish" in filters or "expose" in filters:
-        return False  # nothing is published or exposed yet, so nothing matches
+        from . import ports
+
+        if not ports.keep(row["Ports"], filters):
+            return False
     return not ("is-task" in filters and {"true", "1"} & set(filters["is-task"]))

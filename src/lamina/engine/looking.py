@@ -43,6 +43,10 @@ def inspect(containers: Containers, record: Record, size: bool) -> dict[str, Any
         sizes = container_sizes(engine, record)
     body = inspection.container(record, state, paths, graph=graph, endpoint=endpoint, execs=execs, sizes=sizes,
                                 masked=planning.masked(host), readonly=planning.readonly(host))  # fmt: skip
+    if state.live and (body["Config"].get("ExposedPorts") or host["PortBindings"]):
+        from . import ports
+
+        body["NetworkSettings"]["Ports"] = ports.inspected(paths, record, state)
     body["AppArmorProfile"] = apparmor_profile(paths.container_config(record.id))
     return body
 

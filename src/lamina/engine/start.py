@@ -98,7 +98,13 @@ def connect(containers: Containers, record: Record) -> tuple[dict[str, Any], lis
     network = bridge.ensure(store.names, store.db, store.paths.runroot + "/network.known")
     with store.db.write(durable=False) as db:
         ipv4, mac = ipam.allocate(db, network, record.id)
-    return model.netplan(network, ipv4, mac), list(network.warnings)
+    netplan = model.netplan(network, ipv4, mac)
+    host = record.config["HostConfig"]
+    if host["PortBindings"] or host["PublishAllPorts"]:
+        from . import ports
+
+        netplan["ports"] = ports.plan(record, store)
+    return netplan, list(network.warnings)
 
 
 def check_sources(record: Record) -> None:

@@ -35,9 +35,11 @@ class System:
         """Finishes what an earlier command or a killed monitor left: ended `--rm` containers, removals, mounts, cgroups, addresses."""
         containers, store = self.engine.containers, self.engine.store
         for record in containers.records.over():
+            self.forget_ports(record.id)
             stopping.remove_cgroup(containers, record.id)
         for kind, key in removal.pending(store.db):
             if kind == removal.CONTAINER:
+                self.forget_ports(key)
                 stopping.remove_cgroup(containers, key)
         containers.records.reap()
         for cid in self.engine.lost:
@@ -55,12 +57,23 @@ class System:
         try:
             state = containers.records.state(cid)
             if state.error == states.MONITOR_LOST:
+                self.forget_ports(cid)
                 cleanup.remove_mount(paths.rootfs(cid))
                 stopping.remove_cgroup(containers, cid)
                 states.save(paths.container_state(cid), state)
         finally:
             os.close(fd)
         containers.finish(cid)
+
+    def forget_ports(self, cid: str) -> None:
+        """Takes out of the firewall what a killed monitor left of a container's published ports."""
+        store = self.engine.store
+        file = store.paths.ports(cid)
+        if os.path.exists(file):
+            from lamina.network import ports
+
+            ports.forget(store.names.table, cid, store.paths.network_known)
+            cleanup.unlink(file)
 
     def check(self, *, full: bool = False, repair: bool = False) -> list[Problem]:
         """What is wrong with the store, if anything; `full` reads every byte, `repair` mends what can be mended."""

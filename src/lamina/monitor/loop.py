@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from lamina.monitor.logs import LogWriter
+    from lamina.monitor.relay import Relay
     from lamina.monitor.stdio import Stdio
 
 IN, OUT = select.POLLIN, select.POLLOUT
@@ -36,6 +37,7 @@ class Session:
         self.own_pidns = own_pidns
         self.server = Server(self)
         self.stdio: Stdio | None = None
+        self.relay: Relay | None = None  # of published ports
         self.log: LogWriter | None = None
         self.stdin_once = False
         self.pid = 0
@@ -130,9 +132,12 @@ class Session:
 
     def _turn(self, timeout: float | None) -> bool:
         """One round; True when the process has ended."""
+        server, stdio, relay = self.server, self.stdio, self.relay
+        if relay is not None:
+            relay.expire()
+            timeout = relay.timeout()
         self._update(self._interest())
         ended = False
-        server, stdio = self.server, self.stdio
         for fd, event in self._poll.poll(timeout):
             peer = server.peers.get(fd)
             if peer is not None:
@@ -144,6 +149,8 @@ class Session:
                 ended = True
             elif server.listener is not None and fd == server.listener.fileno():
                 server.accept()
+            elif relay is not None and relay.handle(fd, event):
+                continue
             elif stdio is not None:
                 self._move(stdio, fd, event)
         return ended
@@ -174,6 +181,8 @@ class Session:
                     want[fd] = IN
             if stdio.input >= 0 and (stdio.has_input or not stdio.tty):
                 want[stdio.input] = want.get(stdio.input, 0) | (OUT if stdio.has_input else 0)
+        if self.relay is not None:
+            self.relay.interest(want)
         return want
 
     def _update(self, want: dict[int, int]) -> None:

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from typing import Any
 
+    from lamina.monitor.publishing import Published
     from lamina.runtime.handshake import Init
 
 
@@ -66,6 +67,7 @@ class Container(loop.Session):
         self.undo: list[tuple[str, Callable[[], None]]] = []
         self.cgroup: Cgroup | None = None
         self.init: Init | None = None
+        self.published: Published | None = None
         self.state = states.State(boot_id=ns.boot_id(), monitor_pid=ns.own_pid(), monitor_start_time=ns.start_time())
         self.lock_fd = -1
 
@@ -152,6 +154,12 @@ class Container(loop.Session):
                     init.wait_ready()  # it died meanwhile: its own words are the reason
                 raise
             self.undo.insert(0, ("network", lambda: plug.unplug(network, name)))  # last of all: by then the namespace's death has done it
+            if network.get("ports"):
+                from lamina.monitor import publishing
+
+                self.published = publishing.Published(network)
+                self.undo.append(("ports", self.close_ports))
+                self.relay = self.published.relay
         init.wait_ready()
         if stdio.tty:
             master, init.master_fd = init.master_fd, -1
@@ -216,6 +224,7 @@ class Container(loop.Session):
             except OSError:
                 pass
         self.pid, self.init = 0, None
+        self.withdraw_ports()
         self.save()
         if state.oom_killed:
             self.event("oom")
@@ -309,6 +318,18 @@ class Container(loop.Session):
         if self.log is not None:
             self.log.close()
             self.log = None
+
+    def withdraw_ports(self) -> None:
+        """The host's ports are free after this; what takes long about it is left to `close_ports`, after the exit was told."""
+        self.relay = None
+        if self.published is not None:
+            self.published.withdraw()
+
+    def close_ports(self) -> None:
+        self.withdraw_ports()
+        if self.published is not None:
+            self.published.close()
+            self.published = None
 
     def kill_init(self) -> None:
         if self.init is not None and self.init.pidfd >= 0:

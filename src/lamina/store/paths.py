@@ -185,6 +185,15 @@ class Paths:
     def run_container(self, cid: str) -> str:
         return f"{self.runroot}/containers/{check_id(cid)}"
 
+    @property
+    def network_known(self) -> str:
+        """What the last thorough look at the host's network found in order (network.bridge)."""
+        return self.runroot + "/network.known"
+
+    def ports(self, cid: str) -> str:
+        """Which host ports the container's monitor holds; there while it does."""
+        return self.run_container(cid) + "/ports.json"
+
     def socket(self, cid: str) -> str:
         return self.run_container(cid) + "/sock"
 
