@@ -22,6 +22,7 @@ COMMON_FLAGS: tuple[FlagSpec, ...] = (
     ("cpus", "", "decimal", 0),
     ("entrypoint", "", "string", ""),
     ("env", "e", "env", None),
+    ("expose", "", "list", None),
     ("hostname", "h", "string", ""),
     ("interactive", "i", "bool", False),
     ("label", "l", "label", None),
@@ -31,6 +32,8 @@ COMMON_FLAGS: tuple[FlagSpec, ...] = (
     ("network", "", "network", None),
     ("pids-limit", "", "int", 0),
     ("privileged", "", "bool", False),
+    ("publish", "p", "list", None),
+    ("publish-all", "P", "bool", False),
     ("read-only", "", "bool", False),
     ("rm", "", "bool", False),
     ("tty", "t", "bool", False),
@@ -45,12 +48,12 @@ REFUSED = {
     "cidfile": "", "cpu-count": "", "cpu-percent": "", "cpu-period": "", "cpu-quota": "", "cpu-rt-period": "", "cpu-rt-runtime": "",
     "cpu-shares": "c", "cpuset-cpus": "", "cpuset-mems": "", "device": "", "device-cgroup-rule": "", "device-read-bps": "",
     "device-read-iops": "", "device-write-bps": "", "device-write-iops": "", "disable-content-trust": "", "dns": "", "dns-opt": "",
-    "dns-option": "", "dns-search": "", "domainname": "", "env-file": "", "expose": "", "gpus": "", "group-add": "", "health-cmd": "",
+    "dns-option": "", "dns-search": "", "domainname": "", "env-file": "", "gpus": "", "group-add": "", "health-cmd": "",
     "health-interval": "", "health-retries": "", "health-start-interval": "", "health-start-period": "", "health-timeout": "", "init": "",
     "io-maxbandwidth": "", "io-maxiops": "", "ip": "", "ip6": "", "ipc": "", "isolation": "", "kernel-memory": "", "label-file": "",
     "link": "", "link-local-ip": "", "log-driver": "", "log-opt": "", "mac-address": "", "memory-reservation": "", "memory-swap": "",
     "memory-swappiness": "", "mount": "", "net-alias": "", "network-alias": "", "no-healthcheck": "", "oom-kill-disable": "",
-    "oom-score-adj": "", "pid": "", "platform": "", "publish": "p", "publish-all": "P", "pull": "", "quiet": "q", "restart": "",
+    "oom-score-adj": "", "pid": "", "platform": "", "pull": "", "quiet": "q", "restart": "",
     "runtime": "", "security-opt": "", "shm-size": "", "stop-signal": "", "stop-timeout": "", "storage-opt": "", "sysctl": "",
     "tmpfs": "", "ulimit": "", "userns": "", "uts": "", "volume-driver": "", "volumes-from": "",
 }  # fmt: skip
@@ -93,6 +96,10 @@ def build_body(opts: Opts, args: list[str], *, detach: bool, console: tuple[int,
         "NanoCpus": opts["cpus"],
         "ConsoleSize": list(console or (0, 0)),
     }
+    if opts["publish"] or opts["expose"] or opts["publish-all"]:
+        from .ports import publish
+
+        publish(config, host, opts["publish"], opts["expose"], everything=opts["publish-all"])
     if "pids-limit" in opts.changed:
         host["PidsLimit"] = opts["pids-limit"]
     network = network_of([*opts["network"], *opts["net"]])

@@ -92,7 +92,11 @@ class Row:
         if name == "State":
             return str(s["State"])
         if name == "Ports":
-            return ports(s.get("Ports") or [])
+            if not s.get("Ports"):
+                return ""
+            from lamina.cli.ports import shown
+
+            return shown(s["Ports"])
         if name == "Names":
             names = [n.removeprefix("/") for n in s["Names"]]
             return ",".join([n for n in names if "/" not in n] or names if self.trunc else names)
@@ -131,17 +135,6 @@ class Row:
         if name == "Label" and len(args) == 1:
             return str((self.summary.get("Labels") or {}).get(args[0], ""))
         raise KeyError(name)
-
-
-def ports(entries: list[dict[str, Any]]) -> str:
-    """"0.0.0.0:8080->80/tcp, 443/tcp", by address, then by private port."""
-    shown = []
-    for e in sorted(entries, key=lambda e: (e.get("PrivatePort", 0), e.get("PublicPort", 0), e.get("Type", ""), e.get("IP", ""))):
-        inner = f"{e['PrivatePort']}/{e.get('Type', 'tcp')}"
-        host = e.get("IP", "")
-        host = f"[{host}]" if ":" in host else host
-        shown.append(f"{host}:{e['PublicPort']}->{inner}" if e.get("PublicPort") else inner)
-    return ", ".join(dict.fromkeys(shown))
 
 
 def local_time(seconds: float) -> str:
