@@ -164,3 +164,16 @@ def test_names_of_labels(lamina: Lamina, box: str) -> None:
     done = lamina("create", "-l", "a b=c", "box", "true")
     assert done.returncode == 125 and "label 'a b' contains whitespaces" in done.stderr
     assert lamina("create", "-l", "a=b c", "box", "true").out
+
+
+def test_what_is_not_set_is_null(lamina: Lamina, box: str) -> None:
+    cid = lamina("create", "box", "true").out
+    template = "{{json .Config.Env}} {{json .Config.Volumes}} {{json .Config.Labels}} {{.Config.Env}} {{.Config.Volumes}}"
+    assert lamina("inspect", "-f", template, cid).out == "null null {} [] map[]"
+    lamina("commit", cid, "made").check()
+    assert lamina("inspect", "-f", "{{json .Config.Env}} {{json .Config.Volumes}}", "made").out == "null null"
+
+
+def test_a_network_needs_a_name(lamina: Lamina, box: str) -> None:
+    done = lamina("run", "--network", "", "box", "true")
+    assert (done.returncode, done.stderr) == (125, "lamina: no name set for network.\nSee 'lamina run --help'.\n")

@@ -116,6 +116,8 @@ def labels(given: list[str]) -> dict[str, str]:
 
 def network_of(given: list[str]) -> str:
     names = list(dict.fromkeys(given))
+    if "" in names:
+        raise CliError("no name set for network", 125)
     if len(names) > 1:
         if any(name in ("bridge", "none", "host", "default") or name.startswith("container:") for name in names):
             raise CliError("conflicting options: cannot attach both user-defined and non-user-defined network-modes", 125)

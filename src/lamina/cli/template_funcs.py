@@ -23,6 +23,10 @@ class GoMap(dict[str, Any]):
     """A JSON object that is a map in docker's types (Labels, Ports ...): a missing key is no error there."""
 
 
+class NilMap(GoMap):
+    """A map that is null in JSON and map[] when printed."""
+
+
 class NilList(list[Any]):
     """A list that is null in JSON and [] when printed."""
 
@@ -61,7 +65,8 @@ OMITTED: dict[str, Any] = {
     "Variant": "", "OsVersion": "", "StopSignal": "",
     **{name: Nil(name) for name in ("Health", "Healthcheck", "StopTimeout", "SizeRw")},
     "SizeRootFs": Nil("SizeRootFs"), "ExposedPorts": GoMap(), "Shell": NilList(), "Annotations": GoMap(), "Mounts": NilList(),
-    "Layers": NilList(), "StorageOpt": GoMap(), "Sysctls": GoMap(), "Tmpfs": GoMap(), "Init": Nil("Init"), "NetworkDisabled": False, "ArgsEscaped": False,
+    "Layers": NilList(), "StorageOpt": GoMap(), "Sysctls": GoMap(), "Tmpfs": GoMap(), "Init": Nil("Init"), "NetworkDisabled": False,
+    "ArgsEscaped": False,
 }  # fmt: skip
 
 
@@ -75,7 +80,7 @@ def typed(value: Any, name: str = "") -> Any:
     if value is None and name in LISTS:
         return NilList()
     if value is None and name in MAPS:
-        return GoMap()
+        return NilMap()
     return value
 
 
@@ -110,7 +115,7 @@ def go_float(value: float) -> str:
 
 def to_json(value: Any) -> str:
     """Compact JSON; maps sorted by key as Go does, other objects in the order of their fields."""
-    if isinstance(value, (NilList, Nil)) or value is NO_VALUE:
+    if isinstance(value, (NilList, NilMap, Nil)) or value is NO_VALUE:
         return "null"
     rows = getattr(value, "template_fields", None)
     if rows is not None:

@@ -113,7 +113,7 @@ def merge(body: dict[str, Any], image: dict[str, Any], image_ref: str) -> dict[s
     config["Image"] = image_ref
     mine = {entry.split("=", 1)[0] for entry in given.get("Env") or []}  # the request's first, then what it leaves of the image's: docker
     left = [entry for entry in image.get("Env") or [] if isinstance(entry, str) and entry.split("=", 1)[0] not in mine]
-    config["Env"] = [*merge_env(None, given.get("Env")), *merge_env(left, None)]
+    config["Env"] = [*merge_env(None, given.get("Env")), *merge_env(left, None)] or None
     labels = {str(k): str(v) for k, v in (image.get("Labels") or {}).items() if not str(k).startswith(RESERVED_LABELS)}
     labels.update(given.get("Labels") or {})
     config["Labels"] = labels
