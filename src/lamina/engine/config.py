@@ -158,6 +158,8 @@ def check_target(path: str) -> str:
     """A mount point in the container: absolute, not the root, no way up."""
     if not path.startswith("/"):
         raise InvalidArgument(f"invalid mount path: '{path}' mount path must be absolute")
+    if "\0" in path:
+        raise InvalidArgument(f"invalid mount path: {path!r}: holds a NUL byte")
     clean = os.path.normpath("/" + path.lstrip("/"))  # normpath would keep two slashes in front, and //proc is no other place
     if clean == "/":
         raise InvalidArgument(f"invalid specification: destination can't be '/': {path}")
