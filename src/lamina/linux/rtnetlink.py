@@ -32,6 +32,7 @@ IFF_UP = 0x1
 _IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_MASTER, _IFLA_LINKINFO = 1, 3, 4, 10, 18
 _IFLA_NET_NS_FD, _IFLA_EXT_MASK = 28, 29
 _IFLA_INFO_KIND, _IFLA_INFO_DATA, _VETH_INFO_PEER = 1, 2, 1
+_IFLA_INFO_SLAVE_KIND, _IFLA_INFO_SLAVE_DATA, _IFLA_BRPORT_MODE = 4, 5, 4
 _RTEXT_FILTER_SKIP_STATS = 8
 _IFA_ADDRESS, _IFA_LOCAL, _IFA_BROADCAST = 1, 2, 4
 _RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_PRIORITY, _RTA_TABLE = 1, 4, 5, 6, 15
@@ -139,6 +140,13 @@ def set_link(index: int, *, up: bool | None = None, master: int | None = None, m
     if netns_fd >= 0:
         body += attr_u32(_IFLA_NET_NS_FD, netns_fd)
     return Request(RTM_NEWLINK, 0, body, f"set link {index}")
+
+
+def set_hairpin(index: int) -> Request:
+    """Let a bridge send out of this port of its what came in by it."""
+    data = nest(_IFLA_INFO_SLAVE_DATA, attr(_IFLA_BRPORT_MODE, b"\1"))
+    body = _IFINFO.pack(AF_UNSPEC, 0, index, 0, 0) + nest(_IFLA_LINKINFO, attr_str(_IFLA_INFO_SLAVE_KIND, "bridge"), data)
+    return Request(RTM_NEWLINK, 0, body, f"set hairpin of link {index}")
 
 
 def del_link(name: str) -> Request:

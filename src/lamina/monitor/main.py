@@ -157,7 +157,7 @@ class Container(loop.Session):
             if network.get("ports"):
                 from lamina.monitor import publishing
 
-                self.published = publishing.Published(network)
+                self.published = publishing.Published(network, name)
                 self.undo.append(("ports", self.close_ports))
                 self.relay = self.published.relay
         init.wait_ready()

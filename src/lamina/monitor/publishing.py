@@ -10,6 +10,8 @@ from __future__ import annotations
 import os
 
 from lamina.errors import StartError
+from lamina.linux import rtnetlink
+from lamina.linux.netlink import Netlink
 from lamina.linux.nfnetlink import Nftables
 from lamina.monitor.relay import Relay
 from lamina.network import conntrack, holding, ports
@@ -21,12 +23,20 @@ if TYPE_CHECKING:
     from typing import Any
 
 
+def reach_itself(host_ifname: str) -> None:
+    """A container may use its own published port. Where br_netfilter is loaded the bridge rewrites such a packet before it is routed,
+    and then must send it back to where it came from."""
+    with Netlink() as route:
+        route.call([rtnetlink.set_hairpin(rtnetlink.get_index(route, host_ifname))])
+
+
 class Published:
     """What `publish` did. `withdraw` undoes it all but for one thing: the firewall's socket, whose close takes the kernel some 7 ms."""
 
     __slots__ = ("elements", "file", "firewall", "known", "relay", "table")
 
-    def __init__(self, plan: dict[str, Any]) -> None:
+    def __init__(self, plan: dict[str, Any], host_ifname: str) -> None:
+        """`plan` is that of the network, `host_ifname` the host's end of the container's interface. StartError with docker's words."""
         how = plan["ports"]
         target = plan["ipv4"].partition("/")[0]
         self.table: str = how["table"]
@@ -41,6 +51,7 @@ class Published:
         self.relay = Relay(held, target)
         try:
             self._put(how, target, held)
+            reach_itself(host_ifname)
         except BaseException:
             self.withdraw()
             self.close()
