@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What `run`, `start`, `exec` and `ps` import: the hot path stays lean only if something holds it (design.md 2, latency.md 1).
+"""What `run`, `start`, `exec`, `ps` and the monitor import: the hot path stays lean only if something holds it (design.md 2, latency.md 1).
 
 Each verb runs for real, in an interpreter started as the launcher does, and then writes down its sys.modules. Allowed are a bare
 interpreter's own modules, a list of cheap C modules, and modules of ours that are meant for it: those of HOT_PACKAGES, and others
@@ -99,6 +99,38 @@ def test_exec(lamina: Lamina, running: str) -> None:
 def test_ps(lamina: Lamina, running: str) -> None:
     check(loaded(lamina, "ps"))
     check(loaded(lamina, "ps", "-aq"))
+
+
+@pytest.mark.parametrize("load", ["from lamina.monitor import main; main.get_ready()", "from lamina.monitor import execmon"])
+def test_monitor(load: str) -> None:
+    """What the helper of `Prepared` loads for a container and for an exec: all that their monitors will ever have."""
+    probe = f"""
+import sys
+bare = set(sys.modules)
+sys.path.append(sys.argv[1])
+from lamina.monitor import launch
+{load}
+sys.stdout.write("\\n".join(set(sys.modules) - bare))
+"""
+    done = subprocess.run([sys.executable, "-I", "-S", "-c", probe, str(REPO / "src")], capture_output=True, text=True, timeout=30)
+    modules = set(done.stdout.split())
+    assert "lamina.runtime.create" in modules, done.stderr
+    check(modules)
+    assert not {m for m in modules if m.startswith(("lamina.engine", "lamina.cli", "lamina.images", "lamina.store.db"))}
+
+
+def test_before_the_fork() -> None:
+    """What a command loads before it forks the helper: each millisecond there is one of both processes."""
+    probe = """
+import sys
+bare = set(sys.modules)
+sys.path.append(sys.argv[1])
+import lamina.monitor.prepared
+sys.stdout.write("\\n".join(set(sys.modules) - bare))
+"""
+    done = subprocess.run([sys.executable, "-I", "-S", "-c", probe, str(REPO / "src")], capture_output=True, text=True, timeout=30)
+    ours = {name for name in done.stdout.split() if name.startswith("lamina")}
+    assert ours == {"lamina", "lamina.monitor", "lamina.monitor.prepared"}, done.stderr
 
 
 def test_the_face_alone_needs_no_engine() -> None:

@@ -114,6 +114,36 @@ def test_prepared_before_there_is_a_plan(engine: Engine) -> None:
     assert gone(plan)
 
 
+@pytest.mark.parametrize("moment", ["before the aim", "after the aim", "when it waits"])
+def test_prepared_goes_with_a_killed_maker(engine: Engine, moment: str) -> None:
+    """A command that is killed leaves no helper and no monitor: they see the end of the socket, wherever they are."""
+    plan = engine.plan("true")
+    code = ("import sys, os, time; sys.path.insert(0, sys.argv[1]); from lamina.util import fastjson; from lamina.monitor import launch;"
+            "plan, moment = fastjson.loads(sys.argv[2]), sys.argv[3];"
+            "a = launch.Prepared(); moment == 'before the aim' or a.aim(plan['monitor_cgroup'], True);"
+            "moment == 'when it waits' and os.waitpid(a.pid, 0); os.kill(os.getpid(), 9)")
+    argv = [sys.executable, "-I", "-S", "-c", code, str(SRC), fastjson.dumps(plan), moment]
+    maker = subprocess.Popen(argv, start_new_session=True)
+    assert maker.wait(30) == -9
+
+    def ours() -> list[str]:
+        found = []
+        for entry in Path("/proc").iterdir():
+            if entry.name.isdigit():
+                try:
+                    if plan["id"].encode() in (entry / "cmdline").read_bytes():
+                        found.append(entry.name)
+                except OSError:
+                    pass
+        return found
+
+    for _ in range(300):
+        if not ours():
+            break
+        time.sleep(0.05)
+    assert not ours()  # a fork has its maker's command line, in which the plan is
+
+
 def test_fork_with_threads_is_refused(engine: Engine) -> None:
     stop = threading.Event()
     thread = threading.Thread(target=stop.wait)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Deleting trees, without ever deleting what isn't ours.
+"""Deleting trees, without ever deleting what isn't ours. [hot, in the monitor]
 
 A tree is renamed into `trash/` first, so it is gone from its place at once; then unlinked by descriptor. Links are unlinked, never
 followed; a directory on another mount, also a bind mount of the same file system, is never entered (attack 66): before anything is
