@@ -229,6 +229,8 @@ def parse(line: bytes) -> Entry | None:
     try:
         record = fastjson.loads(line)
         text, stream = record["log"], record["stream"]
+        if not isinstance(stream, str):
+            return None
         return Entry(stream, text.encode("utf-8", "surrogateescape"), times.parse_rfc3339(record["time"]))
     except (ValueError, TypeError, KeyError, AttributeError, IndexError):
         return None
