@@ -204,12 +204,7 @@ def overlay(lowers: Sequence[str], upper: str | None, work: str | None, *, volat
     try:
         fsconfig_string(fs_fd, "source", source)
         if not _lowers(fs_fd, lowers):
-            from .oldoverlay import union
-
-            fd = union(lowers, upper, work, options, source)
-            if readonly:
-                mount_setattr(fd, "", 0, MOUNT_ATTR_RDONLY)
-            return fd
+            return _old_overlay(lowers, upper, work, options, source, readonly)
         if upper is not None and work is not None:
             fsconfig_string(fs_fd, "upperdir", upper)
             fsconfig_string(fs_fd, "workdir", work)
@@ -219,8 +214,34 @@ def overlay(lowers: Sequence[str], upper: str | None, work: str | None, *, volat
                 fsconfig_string(fs_fd, key, value)
             else:
                 fsconfig_flag(fs_fd, key)
-        fsconfig_create(fs_fd)
+        try:
+            fsconfig_create(fs_fd)
+        except OSError as e:
+            if e.errno != errno.EINVAL or not _takes_any_option():
+                raise
+            return _old_overlay(lowers, upper, work, options, source, readonly)
         return fsmount(fs_fd, FSMOUNT_CLOEXEC, MOUNT_ATTR_RDONLY if readonly else 0)
+    finally:
+        os.close(fs_fd)
+
+
+def _old_overlay(lowers: Sequence[str], upper: str | None, work: str | None, options: Sequence[str], source: str, readonly: bool) -> int:
+    from .oldoverlay import union
+
+    fd = union(lowers, upper, work, options, source)
+    if readonly:
+        mount_setattr(fd, "", 0, MOUNT_ATTR_RDONLY)
+    return fd
+
+
+def _takes_any_option() -> bool:
+    """Whether this kernel's overlayfs (before 6.5) collects options unread, so that `lowerdir+` fails only in the end."""
+    fs_fd = fsopen("overlay")
+    try:
+        fsconfig_flag(fs_fd, "no_such_option")
+        return True
+    except OSError:
+        return False
     finally:
         os.close(fs_fd)
 
