@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 
 from lamina.errors import InvalidArgument, NotSupported
-from lamina.linux import caps, signals
+from lamina.linux import capnames, signals
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -241,7 +241,7 @@ def check_caps(key: str, names: list[str] | None) -> list[str] | None:
     for name in names:
         upper = str(name).upper()
         full = upper if upper == "ALL" or upper.startswith("CAP_") else "CAP_" + upper
-        if full != "ALL" and full not in caps.NUMBERS:
+        if full != "ALL" and full not in capnames.NUMBERS:
             raise InvalidArgument(f'invalid {key}: unknown capability: "{full}"')
         known.append(full)
     return known

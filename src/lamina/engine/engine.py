@@ -27,7 +27,10 @@ if TYPE_CHECKING:
 class Engine:
     """root: data root, made when missing; runroot: run-time state (a tmpfs is best). Both are kept as real paths."""
 
-    __slots__ = ("store", "_layer_store", "_image_store", "_containers", "_images", "_layers", "_system", "leftovers", "reap_at_close", "lost", "meanwhile", "monitor")
+    __slots__ = (
+        "store", "_layer_store", "_image_store", "_containers", "_images", "_layers", "_system", "leftovers", "reap_at_close", "lost",
+        "meanwhile", "monitor",
+    )  # fmt: skip
 
     def __init__(self, root: str, runroot: str) -> None:
         self.store = Store.open(root, runroot)

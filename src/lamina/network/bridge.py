@@ -54,10 +54,17 @@ def load(db: DB, names: Names) -> Network | None:
 
 
 def state(index: int, generation: int) -> str:
-    """What must be unchanged for a thorough look to be still valid: namespace, bridge, nf_tables. Where legacy iptables filters,
-    nothing counts its changes: then no two states are equal."""
+    """What must be unchanged for a thorough look to be still valid: namespace, bridge, nf_tables, and legacy iptables' filter table
+    where that is in use. If that can't be read, no two states are equal."""
     namespace = os.stat("/proc/thread-self/ns/net").st_ino
-    legacy = os.urandom(8).hex() if legacy_filters() else "-"
+    legacy = "-"
+    if legacy_filters():
+        from lamina.linux import xtables
+
+        try:
+            legacy = xtables.fingerprint()
+        except OSError:
+            legacy = os.urandom(8).hex()
     return f"1 {namespace} {index} {generation} {legacy}\n"
 
 

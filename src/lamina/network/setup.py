@@ -76,10 +76,10 @@ def _nftables() -> Nftables:
 
 
 def _ensure_rules(route: Netlink, tables: Nftables, names: Names, network: Network, known: str, index: int) -> None:
-    # the generation is read before the look: a change by others meanwhile makes the next quick look fail, as it must
+    # the state is read before the look: a change by others meanwhile makes the next quick look fail, as it must
     calm = False
     for attempt in range(_ATTEMPTS):
-        generation = tables.generation()
+        found = bridge.state(index, tables.generation())
         try:
             calm = not _mend(route, tables, names, network)
         except OSError as failure:
@@ -90,7 +90,7 @@ def _ensure_rules(route: Netlink, tables: Nftables, names: Names, network: Netwo
         if calm:
             break
     if calm and not network.warnings:  # else look again next time, and say it again
-        atomic.write_file(known, bridge.state(index, generation).encode(), durable=False)
+        atomic.write_file(known, found.encode(), durable=False)
 
 
 def _mend(route: Netlink, tables: Nftables, names: Names, network: Network) -> bool:
