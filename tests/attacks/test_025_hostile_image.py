@@ -187,3 +187,13 @@ def test_junk_is_told_and_harms_nothing(lamina: Lamina, box: str) -> None:
         db.execute("UPDATE images SET config=?", (clean,))
         db.commit()
     db.close()
+
+
+NO_TEXT = [("run", "-e", "A=\udcff"), ("run", "-l", "A=\udcff"), ("exec", "x\udcff"), ("rmi", "x\udcff")]
+
+
+@pytest.mark.parametrize("words", NO_TEXT, ids=range(4))
+def test_bytes_that_are_no_text_are_told(lamina: Lamina, box: str, words: tuple[str, ...]) -> None:
+    done = lamina(*words, "box", "true")
+    assert done.returncode in (1, 125) and "internal error" not in done.stderr
+    assert leftovers(lamina) == []

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 
-from lamina.errors import StoreError
+from lamina.errors import InvalidArgument, StoreError
 from lamina.store.sqlite import sqlite
 
 TYPE_CHECKING = False
@@ -48,6 +48,8 @@ class DB:
             return rows
         except IntegrityError:
             raise
+        except UnicodeEncodeError:
+            raise InvalidArgument("a name or an argument holds bytes that are not UTF-8") from None
         except sqlite.Error as error:
             raise self._explain(error) from None
 
