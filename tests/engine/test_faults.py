@@ -114,16 +114,14 @@ def test_a_command_is_killed(lamina: Lamina, box: str, busybox_tar: Path, tmp_pa
     assert lamina("run", "--rm", "box", "echo", "works").out == "works"
 
 
-def child_of(pid: int) -> int:
-    """The first child of a command: its monitor. 0 if it ended before it had one."""
-    path = Path(f"/proc/{pid}/task/{pid}/children")
-    while True:
-        try:
-            children = path.read_text().split()
-        except OSError:
-            return 0
+def child_of(process: subprocess.Popen[bytes]) -> int:
+    """The first child of a command: its monitor. 0 if it ended before it was seen to have one."""
+    path = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    while process.poll() is None:
+        children = path.read_text().split()
         if children:
             return int(children[0])
+    return 0
 
 
 LIVES = {"rm": ("run", "--rm", "box", "true"), "kept": ("run", "--name", "c1", "box", "su", "user", "-c", "sleep 0.02")}
@@ -135,7 +133,7 @@ def test_a_monitor_is_killed(lamina: Lamina, box: str, command: tuple[str, ...])
     hit = 0
     for step in range(20):
         process = lamina.start(*command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-        monitor = child_of(process.pid)
+        monitor = child_of(process)
         time.sleep(step * 0.002)
         if monitor:
             try:
