@@ -84,7 +84,8 @@ def _ensure_rules(route: Netlink, tables: Nftables, names: Names, network: Netwo
             calm = not _mend(route, tables, names, network)
         except OSError as failure:
             # a rule or chain that was just listed is gone, or the table was changed while it was looked at: others are at work on it
-            if failure.errno not in (errno.ENOENT, errno.ERESTART) or attempt == _ATTEMPTS - 1:
+            passing = isinstance(failure, FileNotFoundError) or failure.errno == errno.ERESTART
+            if not passing or attempt == _ATTEMPTS - 1:
                 raise
             continue
         if calm:
