@@ -14,7 +14,7 @@ SLOW = {"typing", "dataclasses", "enum", "re", "json", "socket", "signal", "subp
 COLD = {f"lamina.network.{name}" for name in ("setup", "firewall", "foreign", "firewalld", "legacy", "programs", "teardown")}
 
 
-@pytest.mark.parametrize("modules", ["bridge, ipam, files, model", "plug"])
+@pytest.mark.parametrize("modules", ["bridge, ipam, files, model", "plug", "ports, holding, conntrack"])
 def test_hot_modules(modules: str) -> None:
     script = f"import sys; sys.path.insert(0, {SOURCE!r}); from lamina.network import {modules}; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-I", "-S", "-c", script], capture_output=True, text=True, check=True, stdin=subprocess.DEVNULL)

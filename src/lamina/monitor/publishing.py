@@ -14,7 +14,7 @@ from lamina.linux import rtnetlink
 from lamina.linux.netlink import Netlink
 from lamina.linux.nfnetlink import Nftables
 from lamina.monitor.relay import Relay
-from lamina.network import conntrack, holding, ports
+from lamina.network import holding, ports
 from lamina.util import fastjson
 from lamina.util.atomic import write_all
 
@@ -67,13 +67,15 @@ class Published:
         wanted = ports.elements(bound, target)
         if wanted:
             self.firewall = Nftables()
+            self.elements = wanted
             try:
                 ports.add(self.firewall, self.table, wanted, how["comment"], self.known)
             except FileNotFoundError:
                 raise StartError(f"table {self.table} is gone", hint="start the container again: the table is made anew") from None
-            self.elements = wanted
         udp = {one.port for one in held if one.protocol == ports.UDP and ":" not in one.address}
         if udp:
+            from lamina.network import conntrack
+
             conntrack.forget_udp(udp)
 
     def withdraw(self) -> None:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 _ANY4, _ANY6 = "0.0.0.0", "::"
 _TRIES = 64
 _BACKLOG = 1024
+_MANY = 200
 IPPROTO_IPV6, IPV6_V6ONLY, IPV6_RECVPKTINFO, IPPROTO_IP, IP_PKTINFO = 41, 26, 49, 0, 8
 
 
@@ -48,6 +49,9 @@ def hold(wanted: Iterable[Wanted], table: str) -> list[Held]:
     StartError with docker's words when one can't be had; `table` only tells whether a container of this engine has it."""
     held: list[Held] = []
     six: bool | None = None
+    wanted = list(wanted)
+    if len(wanted) > _MANY:
+        _allow_files(4 * len(wanted))
     try:
         for protocol, private, address, first, last in wanted:
             if address:
@@ -87,6 +91,15 @@ class _Socket(_socket.socket):
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _allow_files(count: int) -> None:
+    """Raises our own limit as far as that goes; the container's process has been made already, and has its own."""
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < count:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(count, hard) if hard != resource.RLIM_INFINITY else count, hard))
 
 
 def _hold_one(protocol: int, private: int, addresses: list[str], first: int, last: int, table: str, before: list[Held]) -> list[Held]:

@@ -25,6 +25,7 @@ PROTOCOLS = {"tcp": TCP, "udp": UDP}
 NAMES = {TCP: "tcp", UDP: "udp"}
 _ATTEMPTS = 8
 _COMMENT_LIMIT = 120
+_CHUNK = 512  # elements in one batch: more would not go through a netlink socket of the usual size
 
 
 def port_element(protocol: int, port: int, target: str, target_port: int, address: str = "") -> tuple[str, bytes, bytes]:
@@ -46,43 +47,49 @@ def comment_of(cid: str, name: str) -> str:
 
 
 def add(firewall: Nftables, table: str, wanted: list[tuple[str, bytes, bytes]], comment: str, known: str) -> None:
-    """Put in the elements; in the place of what a killed monitor left for the same ports, as whoever calls this holds them bound.
-    OSError ENOENT if the table is gone."""
-    if not wanted:
-        return
+    """Put in the elements, up to 512 in one step; in the place of what a killed monitor left for the same ports, as whoever calls this
+    holds them bound. OSError ENOENT if the table is gone."""
+    for start in range(0, len(wanted), _CHUNK):
+        _add(firewall, table, wanted[start:start + _CHUNK], comment, known)
+
+
+def _add(firewall: Nftables, table: str, wanted: list[tuple[str, bytes, bytes]], comment: str, known: str) -> None:
     batch = Batch()
-    for where, key, value in wanted:
-        batch.commented_elements(INET, table, where, [(key, value, comment)], exclusive=True)
+    for where in (PORTS, PORTS_AT):
+        mine = [(key, value, comment) for name, key, value in wanted if name == where]
+        batch.commented_elements(INET, table, where, mine, exclusive=True)
     try:
         _commit(firewall, batch, known)
         return
     except FileExistsError:
         pass
-    there = {(where, key) for where in (PORTS, PORTS_AT) for key, _value in firewall.elements(INET, table, where)}
     batch = Batch()
-    for where, key, value in wanted:
-        if (where, key) in there:
-            batch.delete_elements(INET, table, where, [key])
-        batch.commented_elements(INET, table, where, [(key, value, comment)])
+    for where in (PORTS, PORTS_AT):
+        mine = [(key, value, comment) for name, key, value in wanted if name == where]
+        there = {key for key, _value in firewall.elements(INET, table, where)}
+        batch.delete_elements(INET, table, where, [key for key, _value, _comment in mine if key in there])
+        batch.commented_elements(INET, table, where, mine)
     _commit(firewall, batch, known)
 
 
 def remove(firewall: Nftables, table: str, wanted: list[tuple[str, bytes, bytes]], known: str) -> None:
     """Take the elements out; those that are gone already are no error. The socket's close may then take some 7 ms."""
-    try:
-        _commit(firewall, _deletion(table, [(where, key) for where, key, _value in wanted]), known)
-    except FileNotFoundError:
-        for where, key, _value in wanted:
-            try:
-                firewall.commit(_deletion(table, [(where, key)]))
-            except FileNotFoundError:
-                continue
+    for start in range(0, len(wanted), _CHUNK):
+        keys = [(where, key) for where, key, _value in wanted[start:start + _CHUNK]]
+        try:
+            _commit(firewall, _deletion(table, keys), known)
+        except FileNotFoundError:
+            for one in keys:
+                try:
+                    firewall.commit(_deletion(table, [one]))
+                except FileNotFoundError:
+                    continue
 
 
 def forget(table: str, cid: str, known: str) -> None:
     """Take out what a killed monitor left of a container's elements. Only while nobody can start it."""
     with Nftables() as firewall:
-        for _attempt in range(_ATTEMPTS):
+        for _attempt in range(4 * _ATTEMPTS):
             generation = firewall.generation()
             left = []
             for where in (PORTS, PORTS_AT):
@@ -94,13 +101,14 @@ def forget(table: str, cid: str, known: str) -> None:
             if not left:
                 return
             try:
-                firewall.commit(_deletion(table, left), generation=generation)
+                firewall.commit(_deletion(table, left[:_CHUNK]), generation=generation)
             except OSError as failure:
                 if failure.errno != errno.ERESTART:
                     raise
                 continue  # it may have been replaced meanwhile by whoever has the port now
             advance(known, generation)
-            return
+            if len(left) <= _CHUNK:
+                return
 
 
 def is_published(table: str, protocol: int, port: int) -> bool:
@@ -118,8 +126,8 @@ def is_published(table: str, protocol: int, port: int) -> bool:
 
 def _deletion(table: str, keys: list[tuple[str, bytes]]) -> Batch:
     batch = Batch()
-    for where, key in keys:
-        batch.delete_elements(INET, table, where, [key])
+    for where in (PORTS, PORTS_AT):
+        batch.delete_elements(INET, table, where, [key for name, key in keys if name == where])
     return batch
 
 
