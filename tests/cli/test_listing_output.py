@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 from lamina.cli.verbs.layers import draw
-from lamina.cli.verbs.ps import ports
 from lamina.errors import Conflict, NotFound
 from tests.cli.fake_engine import ID, IMAGE, Fake, container, image, missing, run
 
@@ -81,11 +80,6 @@ def test_image_column_follows_docker(capfd: Capture) -> None:
     ]  # fmt: skip
     run(Fake({"containers.list": rows}), "ps", "--format", "{{.Image}}")
     assert capfd.readouterr().out == "5e7dffd975c0\n5e7dffd975c0\n<no image>\na:1\n"
-
-
-def test_ports_column() -> None:
-    http = {"IP": "0.0.0.0", "PrivatePort": 80, "PublicPort": 8080, "Type": "tcp"}
-    assert ports([{"PrivatePort": 443, "Type": "tcp"}, http, {**http, "IP": "::"}]) == "0.0.0.0:8080->80/tcp, [::]:8080->80/tcp, 443/tcp"
 
 
 def test_images_table(capfd: Capture) -> None:
