@@ -11,6 +11,7 @@ GROUP_SHORTS = {
 }
 
 SHORTS = {
+    "cp:cp": "Copy files/folders between a container and the local filesystem",
     "exec:exec": "Execute a command in a running container",
     "images:history": "Show the history of an image",
     "images:ls": "List images",
@@ -65,6 +66,10 @@ SHORTS = {
 IN_OUT = {
     "manage:pause": "freezes the process space by cgroup, not by signals",
     "manage:unpause": "lets a frozen process space go on",
+    "cp:cp": (
+        "files of a container, running or not <-> files of the host\n"
+        "(-: a tar from stdin, put into a directory, or a tar to stdout; DIR/.: what is in a directory)"
+    ),
     "exec:exec": "a further process in a running process space",
     "images:history": "image -> the layers below it",
     "images:ls": (
@@ -136,6 +141,11 @@ _CREATE = {
 _CHANGE = "Apply Dockerfile instruction to the created image"
 
 FLAGS: dict[str, dict[str, str]] = {
+    "cp:cp": {
+        "archive": "Archive mode (copy all uid/gid information)",
+        "follow-link": "Always follow symbol link in SRC_PATH",
+        "quiet": "Suppress progress output during copy. Progress output is automatically suppressed if no terminal is attached",
+    },
     "exec:exec": {
         "detach": "Detached mode: run command in the background",
         "user": 'Username or UID (format: "<name|uid>[:<group|gid>]")',

@@ -9,6 +9,7 @@ from __future__ import annotations
 TOP = {
     "attach": "manage:attach",
     "commit": "transfer:commit",
+    "cp": "cp:cp",
     "create": "run:create",
     "diff": "transfer:diff",
     "events": "watch:events",
@@ -44,6 +45,7 @@ GROUPS: dict[str, dict[str, tuple[str, str]]] = {
     "container": {
         "attach": ("attach", "manage:attach"),
         "commit": ("commit", "transfer:commit"),
+        "cp": ("cp", "cp:cp"),
         "create": ("create", "run:create"),
         "diff": ("diff", "transfer:diff"),
         "exec": ("exec", "exec:exec"),
