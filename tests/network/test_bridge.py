@@ -253,10 +253,10 @@ def test_rules_that_vanish_while_they_are_looked_at(tmp_path: Path, monkeypatch:
         host = Host(tmp_path)
         real, failures = foreign.ensure, [FileNotFoundError(), FileNotFoundError()]
 
-        def sometimes(*arguments: Any) -> Any:
+        def sometimes(*arguments: Any, **options: Any) -> Any:
             if failures:
                 raise failures.pop()
-            return real(*arguments)
+            return real(*arguments, **options)
         monkeypatch.setattr(foreign, "ensure", sometimes)
         host.ensure()
         assert not failures and Path(host.known).exists()

@@ -120,18 +120,27 @@ class Chain:
 
 
 class Rule:
-    """`expressions` is [(name, attributes)] in order."""
+    """`expressions` is [(name, attributes)] in order; taken apart when first asked for, as most rules are other people's."""
 
-    __slots__ = ("family", "table", "chain", "handle", "comment", "expressions")
+    __slots__ = ("family", "table", "chain", "handle", "comment", "_raw", "_expressions")
 
-    def __init__(self, family: int, table: str, chain: str, handle: int, comment: str,
-                 expressions: list[tuple[str, dict[int, bytes]]]) -> None:
+    def __init__(self, family: int, table: str, chain: str, handle: int, comment: str, raw: bytes) -> None:
         self.family = family
         self.table = table
         self.chain = chain
         self.handle = handle
         self.comment = comment
-        self.expressions = expressions
+        self._raw = raw
+        self._expressions: list[tuple[str, dict[int, bytes]]] | None = None
+
+    @property
+    def expressions(self) -> list[tuple[str, dict[int, bytes]]]:
+        if self._expressions is None:
+            self._expressions = []
+            for _kind, one in iter_attrs(self._raw):
+                parts = parse_attrs(one)
+                self._expressions.append((_text(parts.get(_EXPR_NAME, b"")), parse_attrs(parts.get(_EXPR_DATA, b""))))
+        return self._expressions
 
 
 def _request(kind: int, flags: int, family: int, attrs: Iterable[bytes], what: str) -> Request:
@@ -319,12 +328,8 @@ class Nftables(Netlink):
         found = []
         for body in self.dump(_request(_GETRULE, 0, family, wanted, f"list rules {table} {chain}".rstrip())):
             attrs = parse_attrs(body, 4)
-            expressions = []
-            for _kind, one in iter_attrs(attrs.get(_RULE_EXPRESSIONS, b"")):
-                parts = parse_attrs(one)
-                expressions.append((_text(parts.get(_EXPR_NAME, b"")), parse_attrs(parts.get(_EXPR_DATA, b""))))
             rule = Rule(body[0], _text(attrs[_RULE_TABLE]), _text(attrs[_RULE_CHAIN]), int.from_bytes(attrs[_RULE_HANDLE], "big"),
-                        _read_comment(attrs.get(_RULE_USERDATA, b"")), expressions)
+                        _read_comment(attrs.get(_RULE_USERDATA, b"")), attrs.get(_RULE_EXPRESSIONS, b""))
             if (not table or rule.table == table) and (not chain or rule.chain == chain):
                 found.append(rule)
         return found

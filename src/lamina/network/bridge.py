@@ -36,7 +36,7 @@ def ensure(names: Names, db: DB, known: str, *, host_lock: str = HOST_LOCK) -> N
         if link is not None and link.up:
             with Nftables() as firewall:
                 generation = firewall.generation()
-            if _read(known) == state(link.index, generation):
+            if last_state(known) == state(link.index, generation):
                 network.mtu = link.mtu
                 return network
     from lamina.network import setup
@@ -66,6 +66,18 @@ def state(index: int, generation: int) -> str:
         except OSError:
             legacy = os.urandom(8).hex()
     return f"1 {namespace} {index} {generation} {legacy}\n"
+
+
+def last_state(known: str) -> str:
+    """The state in which everything was last found in order, "" if it isn't known."""
+    return _read(known)
+
+
+def same_legacy(known: str, now: str) -> bool:
+    """Whether two states, one of them from `known`, agree in all but nf_tables: then the legacy table needs no look, which would
+    start a program."""
+    before, current = known.split(), now.split()
+    return len(before) == len(current) == 5 and before[:3] == current[:3] and before[4] == current[4]
 
 
 def legacy_filters() -> bool:

@@ -24,8 +24,9 @@ def comment_of(bridge: str) -> str:
     return f"lamina {bridge}"
 
 
-def ensure(firewall: Nftables, bridge: str) -> tuple[bool, list[str]]:
-    """(whether anything was changed, sentences for the user about what could not be arranged)."""
+def ensure(firewall: Nftables, bridge: str, *, legacy_settled: bool = False) -> tuple[bool, list[str]]:
+    """(whether anything was changed, sentences for the user about what could not be arranged). legacy_settled: the legacy table is as
+    it was when it was last found in order."""
     changed = False
     warnings: list[str] = []
     tables: dict[tuple[int, str], _Chains] = {}
@@ -52,7 +53,7 @@ def ensure(firewall: Nftables, bridge: str) -> tuple[bool, list[str]]:
             # a table whose owner locks it: nothing to be done from here
             warnings.append(f"table {base.table} of another program drops forwarded packets and can't be changed: "
                             f"containers on {bridge} may have no network")
-    legacy_changed, legacy_warnings = legacy.ensure(bridge, comment_of(bridge))
+    legacy_changed, legacy_warnings = (False, []) if legacy_settled else legacy.ensure(bridge, comment_of(bridge))
     return changed or legacy_changed, warnings + legacy_warnings
 
 

@@ -78,10 +78,11 @@ def _nftables() -> Nftables:
 def _ensure_rules(route: Netlink, tables: Nftables, names: Names, network: Network, known: str, index: int) -> None:
     # the state is read before the look: a change by others meanwhile makes the next quick look fail, as it must
     calm = False
+    before = bridge.last_state(known)
     for attempt in range(_ATTEMPTS):
         found = bridge.state(index, tables.generation())
         try:
-            calm = not _mend(route, tables, names, network)
+            calm = not _mend(route, tables, names, network, legacy_settled=bridge.same_legacy(before, found))
         except OSError as failure:
             # a rule or chain that was just listed is gone, or the table was changed while it was looked at: others are at work on it
             passing = isinstance(failure, FileNotFoundError) or failure.errno == errno.ERESTART
@@ -94,11 +95,11 @@ def _ensure_rules(route: Netlink, tables: Nftables, names: Names, network: Netwo
         atomic.write_file(known, found.encode(), durable=False)
 
 
-def _mend(route: Netlink, tables: Nftables, names: Names, network: Network) -> bool:
+def _mend(route: Netlink, tables: Nftables, names: Names, network: Network, *, legacy_settled: bool) -> bool:
     changed = firewall.ensure(tables, names.table, network)
     others = [link.name for link in rtnetlink.links(route, "bridge") if foreign.is_engine_bridge(link.name)]
     changed = firewall.set_foreign_bridges(tables, names.table, others) or changed
-    foreign_changed, warnings = foreign.ensure(tables, network.bridge)
+    foreign_changed, warnings = foreign.ensure(tables, network.bridge, legacy_settled=legacy_settled)
     network.warnings = tuple(warnings)
     return changed or foreign_changed
 
