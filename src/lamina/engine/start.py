@@ -56,6 +56,8 @@ def start(containers: Containers, record: Record, attach: dict[str, bool] | None
         except BaseException:
             if client is not None:
                 client.close()
+            if network.get("ports"):
+                engine.system.after_failed_start(record.id)
             containers.finish(record.id)
             raise
     client.warnings = warnings + more
@@ -104,6 +106,8 @@ def connect(containers: Containers, record: Record) -> tuple[dict[str, Any], lis
         from . import ports
 
         netplan["ports"] = ports.plan(record, store)
+        if os.path.exists(store.paths.ports(record.id)):
+            containers.engine.system.forget_ports(record.id)  # of a monitor that was killed while it started
     return netplan, list(network.warnings)
 
 

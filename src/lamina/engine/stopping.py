@@ -157,8 +157,20 @@ def end_now(containers: Containers, record: Record) -> None:
 def discard(containers: Containers, cid: str, state: State) -> None:
     """The files of a removed container, after its monitor has gone (it unmounts, and removes the cgroup)."""
     wait_for_monitor(state)
+    forget_ports(containers, cid)
     remove_cgroup(containers, cid)
     containers.records.discard(cid)
+
+
+def forget_ports(containers: Containers, cid: str) -> None:
+    """What a killed monitor left of published ports in the firewall; one that ended by itself has left nothing."""
+    store = containers.engine.store
+    file = store.paths.ports(cid)
+    if os.path.exists(file):
+        from lamina.network import ports
+
+        ports.forget(store.names.table, cid, store.paths.network_known)
+        os.unlink(file)
 
 
 def wait_for_monitor(state: State) -> None:

@@ -66,14 +66,19 @@ class System:
         containers.finish(cid)
 
     def forget_ports(self, cid: str) -> None:
-        """Takes out of the firewall what a killed monitor left of a container's published ports."""
-        store = self.engine.store
-        file = store.paths.ports(cid)
-        if os.path.exists(file):
-            from lamina.network import ports
+        """Takes out of the firewall what a killed monitor left of a container's published ports. A monitor that lives keeps its own."""
+        stopping.forget_ports(self.engine.containers, cid)
 
-            ports.forget(store.names.table, cid, store.paths.network_known)
-            cleanup.unlink(file)
+    def after_failed_start(self, cid: str) -> None:
+        """The monitor may have been killed before it wrote that anything runs."""
+        try:
+            fd = lock(self.engine.store.paths.run_container(cid), timeout=0)
+        except (LaminaError, FileNotFoundError):
+            return  # it lives, and tidies up by itself
+        try:
+            self.forget_ports(cid)
+        finally:
+            os.close(fd)
 
     def check(self, *, full: bool = False, repair: bool = False) -> list[Problem]:
         """What is wrong with the store, if anything; `full` reads every byte, `repair` mends what can be mended."""
