@@ -312,3 +312,24 @@ def test_other_networks(lamina: Lamina, box: str) -> None:
     lamina("run", "-d", "--name", "alone", "--network", "none", "-p", f"{port}:80", "box", "sleep", "600").check()
     assert lamina("port", "alone").out == "" and lamina("ps", "--format", "{{.Ports}}").out == ""
     assert ask("127.0.0.1", port, 1) is None
+
+
+@pytest.mark.parametrize("after", ["rm", "start"])
+def test_monitor_that_was_killed_while_it_started(lamina: Lamina, box: str, after: str) -> None:
+    """Its container is "created" still, so nobody knows it as lost."""
+    port = free_port()
+    run(lamina, "web", "-p", f"{port}:80")
+    cid = lamina("inspect", "-f", "{{.Id}}", "web").out
+    state = lamina.root / "containers" / cid / "state.json"
+    monitor = json.loads(state.read_text())["monitor_pid"]
+    os.kill(monitor, signal.SIGKILL)
+    state.unlink()
+    end = time.monotonic() + 5
+    while (Path("/proc") / str(monitor)).exists() and time.monotonic() < end:
+        time.sleep(0.01)
+    assert lamina("inspect", "-f", "{{.State.Status}}", "web").out == "created" and str(port) in published(lamina)
+    if after == "start":
+        lamina("start", "web").check()
+        lamina("stop", "-t", "0", "web").check()
+    lamina("rm", "web").check()
+    assert "elements" not in published(lamina)
