@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "network"))
 import netlab
 
 from lamina.linux.nfnetlink import INET, Batch, Nftables
-from lamina.network import bridge, firewall, ipam, plug
+from lamina.network import bridge, ipam, plug, ports
 from lamina.network.model import Network, netplan
 
 
@@ -38,7 +38,7 @@ class Lab:
 
     def publish(self, port: int, address: str = "") -> None:
         with Nftables() as tables:
-            name, key, value = firewall.port_element(6, port, self.addresses[0], 80, address)
+            name, key, value = ports.port_element(6, port, self.addresses[0], 80, address)
             tables.commit(Batch().elements(INET, self.names.table, name, [(key, value)]))
 
     def without_raw(self) -> None:
