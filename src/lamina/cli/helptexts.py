@@ -11,6 +11,7 @@ GROUP_SHORTS = {
 }
 
 SHORTS = {
+    "completion:completion": "Generate the autocompletion script for the specified shell",
     "cp:cp": "Copy files/folders between a container and the local filesystem",
     "exec:exec": "Execute a command in a running container",
     "images:history": "Show the history of an image",
@@ -66,6 +67,7 @@ SHORTS = {
 IN_OUT = {
     "manage:pause": "freezes the process space by cgroup, not by signals",
     "manage:unpause": "lets a frozen process space go on",
+    "completion:completion": "a script for bash, zsh or fish; e.g. source <(lamina completion bash)",
     "cp:cp": (
         "files of a container, running or not <-> files of the host\n"
         "(-: a tar from stdin, put into a directory, or a tar to stdout; DIR/.: what is in a directory)"
@@ -108,7 +110,10 @@ FORMAT_ONE = "Format output using a custom template:\n'json': Print in JSON form
 # The same words wherever the flag is.
 COMMON = {
     "detach": "Run container in background and print container ID",
+    "detach-keys": "Override the key sequence for detaching a container",
     "env": "Set environment variables",
+    "env-file": "Read in a file of environment variables",
+    "sig-proxy": "Proxy received signals to the process",
     "filter": "Filter output based on conditions provided",
     "format": FORMAT,
     "interactive": "Keep STDIN open even if not attached",
@@ -137,6 +142,50 @@ _CREATE = {
     "rm": "Automatically remove the container and its associated anonymous volumes when it exits",
     "user": "Username or UID (format: <name|uid>[:<group|gid>])",
     "volume": "Bind mount a volume",
+    "add-host": "Add a custom host-to-IP mapping (host:ip)",
+    "attach": "Attach to STDIN, STDOUT or STDERR",
+    "cgroup-parent": "Optional parent cgroup for the container",
+    "cgroupns": "Cgroup namespace to use (host|private)\n'host':    Run the container in the host's cgroup namespace\n'private': Run the container in its own private cgroup namespace",
+    "cidfile": "Write the container ID to the file",
+    "cpu-period": "Limit CPU CFS (Completely Fair Scheduler) period",
+    "cpu-quota": "Limit CPU CFS (Completely Fair Scheduler) quota",
+    "cpu-shares": "CPU shares (relative weight)",
+    "cpuset-cpus": "CPUs in which to allow execution (0-3, 0,1)",
+    "cpuset-mems": "MEMs in which to allow execution (0-3, 0,1)",
+    "device": "Add a host device to the container",
+    "device-cgroup-rule": "Add a rule to the cgroup allowed devices list",
+    "dns": "Set custom DNS servers",
+    "dns-opt": "Set DNS options",
+    "dns-option": "Set DNS options",
+    "dns-search": "Set custom DNS search domains",
+    "domainname": "Container NIS domain name",
+    "env-file": "Read in a file of environment variables",
+    "group-add": "Add additional groups to join",
+    "init": "Run an init inside the container that forwards signals and reaps processes",
+    "ip": "IPv4 address (e.g., 172.30.100.104)",
+    "ipc": "IPC mode to use",
+    "label-file": "Read in a line delimited file of labels",
+    "log-driver": "Logging driver for the container",
+    "log-opt": "Log driver options",
+    "mac-address": "Container MAC address (e.g., 92:d0:c6:0a:29:33)",
+    "memory-reservation": "Memory soft limit",
+    "memory-swap": "Swap limit equal to memory plus swap: '-1' to enable unlimited swap",
+    "memory-swappiness": "Tune container memory swappiness (0 to 100)",
+    "mount": "Attach a filesystem mount to the container",
+    "oom-kill-disable": "Disable OOM Killer",
+    "oom-score-adj": "Tune host's OOM preferences (-1000 to 1000)",
+    "pid": "PID namespace to use",
+    "platform": "Set platform if server is multi-platform capable",
+    "pull": 'Pull image before running ("always", "missing", "never")',
+    "security-opt": "Security Options",
+    "shm-size": "Size of /dev/shm",
+    "stop-signal": "Signal to stop the container",
+    "stop-timeout": "Timeout (in seconds) to stop a container",
+    "sysctl": "Sysctl options",
+    "tmpfs": "Mount a tmpfs directory",
+    "ulimit": "Ulimit options",
+    "uts": "UTS namespace to use",
+    "volumes-from": "Mount volumes from the specified container(s)",
 }
 _CHANGE = "Apply Dockerfile instruction to the created image"
 
@@ -148,6 +197,7 @@ FLAGS: dict[str, dict[str, str]] = {
     },
     "exec:exec": {
         "detach": "Detached mode: run command in the background",
+        "privileged": "Give extended privileges to the command",
         "user": 'Username or UID (format: "<name|uid>[:<group|gid>]")',
     },
     "images:history": {"human": "Print sizes and dates in human readable format", "quiet": "Only show image IDs"},
@@ -266,7 +316,7 @@ FLAGS: dict[str, dict[str, str]] = {
 }
 
 # Accepted, not shown: other spellings.
-HIDDEN = {"run:run": ("net",), "run:create": ("net",), "lifecycle:stop": ("timeout",), "manage:restart": ("timeout",)}
+HIDDEN = {"run:run": ("net", "dns-opt"), "run:create": ("net", "dns-opt"), "lifecycle:stop": ("timeout",), "manage:restart": ("timeout",)}
 
 # The word for a value where the kind's own isn't docker's.
 VALUE_WORDS: dict[str, str] = {}

@@ -173,6 +173,10 @@ def _dispatch(cli: Cli, opts: Opts, words: list[str]) -> int:
         return _run(cli, word, TOP[word], rest)
     if word in GROUPS:
         return _group(cli, word, rest)
+    if word == "__complete":  # asked by the scripts of `completion`; in no help
+        from .completion import main as complete
+
+        return complete(cli, rest)
     raise CliError(f"lamina: '{word}' is not a lamina command.\nSee 'lamina --help'")
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 TOP = {
     "attach": "manage:attach",
     "commit": "transfer:commit",
+    "completion": "completion:completion",
     "cp": "cp:cp",
     "create": "run:create",
     "diff": "transfer:diff",
