@@ -75,7 +75,7 @@ def candidates(words: Sequence[str]) -> tuple[list[str], bool]:
     verb = load(target)
     inner = Line(verb.flags, interspersed=verb.interspersed)
     inner.take(rest)
-    if inner.open or (current.startswith("-") and current != "-" and inner.flags_allowed) or (current == "-" and inner.flags_allowed):
+    if inner.open or (current.startswith("-") and inner.flags_allowed):
         return inner.flags_or_value(current, HIDDEN.get(target, ()))
     if verb.maximum is not None and len(inner.rest) >= verb.maximum:
         return [], False
@@ -180,6 +180,6 @@ def names(kind: str, target: str, options: Sequence[str]) -> list[str]:
             return [name.removeprefix("/") for row in found for name in row["Names"]]
         if kind == "IMAGE":
             return [tag for row in engine.images.list() for tag in row["RepoTags"] or () if "<none>" not in tag]
-        return [row["Name"] for row in engine.volumes.list({})["Volumes"] or ()]
+        return [row["Name"] for row in engine.volumes.list()]
     finally:
         cli.close()

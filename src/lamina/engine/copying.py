@@ -69,11 +69,11 @@ class Files:
             if found.is_link:
                 with self._view.find(_encode(path), missing=True) as real:
                     target = "/" + os.fsdecode(real.real)
-            return PathStat(posixpath.basename(_absolute(path)) or "/", found.status.st_size, found.status.st_mode, target)
+            return PathStat(_base(path), found.status.st_size, found.status.st_mode, target)
 
     def read(self, path: str, top: str | None = None) -> Iterator[Piece]:
         """What is at `path`, as members that begin with `top`; by default with its last component, or "." if that is how it ends."""
-        name = top if top is not None else posixpath.basename(_absolute(path)) or "/"
+        name = top if top is not None else _base(path)
         with self._find(path) as found:
             self._containers.event("archive-path", self._record)
             yield from of_tree(self._view, found, name.encode("utf-8", "surrogateescape"))
@@ -158,6 +158,10 @@ def _absolute(path: str) -> str:
     if posixpath.basename(path) == ".":
         return clean.rstrip("/") + "/."
     return clean + "/" if path.endswith("/") and clean != "/" else clean
+
+
+def _base(path: str) -> str:
+    return posixpath.basename(_absolute(path).rstrip("/")) or "/"
 
 
 def _encode(path: bytes | str) -> bytes:

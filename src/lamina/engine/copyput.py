@@ -13,7 +13,7 @@ import os
 import stat
 from collections.abc import Iterable
 
-from lamina.errors import ArchiveError, LaminaError
+from lamina.errors import ArchiveError, Conflict
 from lamina.layers.tar import header as h
 from lamina.layers.tar.names import clean, join, shown, split
 from lamina.layers.tar.output import write_all
@@ -26,6 +26,10 @@ _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _KEPT = 64
 _UNSUPPORTED = (errno.EOPNOTSUPP, errno.EPERM, errno.EINVAL)
+
+
+class Overwrite(Conflict):
+    """A directory would have to make way for something else, or something else for a directory."""
 
 
 class Placer:
@@ -96,10 +100,9 @@ class Placer:
         is_dir = there is not None and stat.S_ISDIR(there.st_mode)
         if there is not None and is_dir != (m.type == h.DIR):
             old, new = ("directory", "non-directory") if is_dir else ("non-directory", "directory")
-            raise LaminaError(f'cannot overwrite {old} "{self._name(path)}" with {new} "{self._shown}"')
+            raise Overwrite(f'cannot overwrite {old} "{self._name(path)}" with {new} "{self._shown}"')
         if there is not None and not is_dir:
-            if join(real, base) in self._view.points:
-                raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
+            self._check_mount(parent, real, base)
             os.unlink(base, dir_fd=parent)
             self._forget(path)
         if m.type == h.DIR:
@@ -115,6 +118,15 @@ class Placer:
             kind = {h.CHR: stat.S_IFCHR, h.BLK: stat.S_IFBLK, h.FIFO: stat.S_IFIFO}[m.type]
             os.mknod(base, kind | 0o600, 0 if m.type == h.FIFO else os.makedev(m.devmajor, m.devminor), dir_fd=parent)
             self._node(m, parent, base)
+
+    def _check_mount(self, parent: int, real: bytes, base: bytes) -> None:
+        """The kernel lets a name be removed that is a mount point in another namespace only, and unmounts it there."""
+        fd, child = self._view.step(parent, real, base)
+        try:
+            if child in self._view.points or mount_id(fd) != mount_id(parent):
+                raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
+        finally:
+            os.close(fd)
 
     def _directory(self, m: Member, path: bytes, parent: int, real: bytes, base: bytes, *, made: bool) -> None:
         if made:
@@ -194,3 +206,10 @@ class Placer:
                             os.close(fd)
             except OSError:
                 continue
+
+
+def mount_id(fd: int) -> int:
+    """Which mount a descriptor's object was reached through."""
+    with open(f"/proc/self/fdinfo/{fd}", "rb", 0) as file:
+        text = file.read(1024)
+    return int(text[text.index(b"mnt_id:") + 7 :].split(None, 1)[0])

@@ -19,6 +19,7 @@ from lamina.layers.tar.output import Output
 from lamina.layers.tar.reader import Member, TarReader
 from lamina.layers.tar.source import Readable, Source
 from lamina.layers.tar.writer import TarWriter
+from lamina.linux import fs
 
 from .copyview import Found, View, readable
 
@@ -96,7 +97,13 @@ def _piece(fd: int, status: os.stat_result, name: bytes, links: dict[tuple[int, 
         data = readable(fd, stat.S_IFREG)
         try:
             status = os.fstat(data)
-            yield _member(data, status, name), _data(data, status.st_size)
+            member = _member(data, status, name)
+            if not status.st_size and fs.magic(data) in (fs.PROC_SUPER_MAGIC, fs.SYSFS_MAGIC):
+                text = _made_up(data)
+                member.size = member.data_size = len(text)
+                yield member, iter((memoryview(text),))
+            else:
+                yield member, _data(data, status.st_size)
         finally:
             os.close(data)
         return
@@ -117,6 +124,17 @@ def _data(fd: int, size: int) -> Iterator[memoryview]:
             got = min(size, len(buffer))
         yield view[:got]
         size -= got
+
+
+def _made_up(fd: int) -> bytes:
+    """What the kernel makes up as it is read, and gives no size of; 1 MiB of it at most, nothing that has to be waited for."""
+    text = b""
+    try:
+        while len(text) < 1 << 20 and (more := os.read(fd, 1 << 16)):
+            text += more
+    except BlockingIOError:
+        pass
+    return text
 
 
 def _member(fd: int, status: os.stat_result, name: bytes) -> Member:

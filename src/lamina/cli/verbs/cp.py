@@ -161,7 +161,7 @@ def destination(path: str) -> tuple[str, bool, bool]:
 
 def put(directory: str, pieces: Iterator[Piece], *, keep_owner: bool) -> None:
     """Below a directory of the host, and nowhere else: links in what is copied lead nowhere out of it."""
-    from lamina.engine.copyput import Placer
+    from lamina.engine.copyput import Overwrite, Placer
     from lamina.engine.copyview import View
 
     try:
@@ -170,7 +170,10 @@ def put(directory: str, pieces: Iterator[Piece], *, keep_owner: bool) -> None:
         raise CliError(told("open", directory, e))
     with View(fd, cross=True) as view, view.find(b"") as found:
         try:
-            Placer(view, found, keep_owner=keep_owner, shown_as=directory).run(pieces)
+            shown = directory.removesuffix("/.").rstrip("/") or "/"
+            Placer(view, found, keep_owner=keep_owner, shown_as=shown).run(pieces)
+        except Overwrite as e:
+            raise CliError(e.message)
         except OSError as e:
             raise CliError(told("", str(e.filename or directory), e))
 
