@@ -15,7 +15,7 @@ from collections.abc import Iterable
 
 from lamina.errors import ArchiveError, Conflict
 from lamina.layers.tar import header as h
-from lamina.layers.tar.names import clean, join, shown, split
+from lamina.layers.tar.names import clean, shown, split
 from lamina.layers.tar.output import write_all
 from lamina.layers.tar.reader import Member
 
