@@ -11,6 +11,7 @@ import pytest
 
 from lamina.containers.store import ContainerStore
 from lamina.errors import StoreError
+from lamina.layers.store import LayerStore
 from lamina.store import schema, setup, upgrade
 from lamina.store.check import check
 from lamina.store.db import DB
@@ -97,16 +98,28 @@ def test_there_is_a_fixture_of_every_layout() -> None:
 
 @pytest.mark.parametrize("archive", sorted(FIXTURES.glob("layout-*.tar.xz")), ids=lambda p: p.name)
 def test_fixture_stores_open_upgrade_and_check(archive: Path, tmp_path: Path) -> None:
-    subprocess.run(["tar", "-xJf", str(archive), "-C", str(tmp_path), "--numeric-owner"], check=True)
+    subprocess.run(["tar", "-xJf", str(archive), "-C", str(tmp_path), "--numeric-owner", "--xattrs", "--xattrs-include=*"], check=True)
     paths = Paths(str(tmp_path / "root"), str(tmp_path / "run"))
     setup.adopt(paths, engine_id(paths.root, paths.runroot))
     with Store.open(paths.root, paths.runroot) as store:
         assert check(store, full=True) == []
         assert json.loads(Path(paths.layout).read_text())["layout"] == schema.LAYOUT
-        assert [tuple(row) for row in store.db.execute("SELECT repo, tag FROM tags")] == [("docker.io/library/fixture", "latest")]
+        tags = [tuple(row) for row in store.db.execute("SELECT repo, tag FROM tags ORDER BY tag")]
+        assert tags == [("docker.io/library/fixture", "2"), ("docker.io/library/fixture", "latest")]
         (record,) = ContainerStore(store).list()
         assert record.name == "fixture_box" and ContainerStore(store).state(record.id).exit_code == 3
         (volume,) = VolumeStore(store).list()
         assert (Path(volume.mountpoint) / "note").read_text() == "kept\n"
-        chain = store.db.value("SELECT chain_id FROM images")
-        assert os.readlink(Path(store.paths.layer_diff(chain[7:])) / "link") == "hello"
+        layers = LayerStore(store)
+        top = str(store.db.value("SELECT chain_id FROM images WHERE parent != ''"))
+        assert len(layers.chain(top)) == 2
+        for layer in layers.chain(top):
+            layers.verify(layer.chain_id)  # the exact tar of each comes out again
+        root = layers.view(top).open_root()
+        try:
+            assert sorted(os.listdir(root)) == ["etc", "hello", "link", "new"] and os.readlink("link", dir_fd=root) == "hello"
+            etc = os.open("etc", os.O_RDONLY, dir_fd=root)
+            assert os.listdir(etc) == []
+            os.close(etc)
+        finally:
+            os.close(root)
