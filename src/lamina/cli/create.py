@@ -42,22 +42,35 @@ COMMON_FLAGS: tuple[FlagSpec, ...] = (
     ("workdir", "w", "string", ""),
 )
 
+# Flags that `create_more` puts into the body; it is loaded when one of them is given.
+MORE_FLAGS: tuple[FlagSpec, ...] = (
+    ("add-host", "", "host", None), ("attach", "a", "stream", None), ("cgroupns", "", "string", ""),
+    ("cidfile", "", "string", ""), ("cpu-period", "", "int", 0), ("cpu-quota", "", "int", 0), ("cpu-shares", "c", "int", 0),
+    ("cpuset-cpus", "", "string", ""), ("cpuset-mems", "", "string", ""), ("device", "", "list", None),
+    ("device-cgroup-rule", "", "rule", None), ("dns", "", "address", None), ("dns-opt", "", "list", None), ("dns-option", "", "list", None),
+    ("dns-search", "", "domain", None), ("domainname", "", "string", ""), ("env-file", "", "list", None), ("group-add", "", "list", None),
+    ("ip", "", "string", ""), ("ipc", "", "string", ""), ("label-file", "", "list", None),
+    ("log-driver", "", "string", ""), ("log-opt", "", "list", None), ("mac-address", "", "string", ""),
+    ("memory-reservation", "", "bytes", 0), ("memory-swap", "", "swap", 0), ("memory-swappiness", "", "int", -1),
+    ("mount", "", "mount", None), ("oom-kill-disable", "", "bool", False), ("oom-score-adj", "", "int", 0), ("pid", "", "string", ""),
+    ("security-opt", "", "list", None), ("shm-size", "", "bytes", 0), ("stop-signal", "", "string", ""), ("stop-timeout", "", "int", 0),
+    ("sysctl", "", "sysctl", None), ("tmpfs", "", "list", None), ("ulimit", "", "ulimit", None), ("uts", "", "string", ""),
+    ("volumes-from", "", "list", None),
+)  # fmt: skip
+MORE = frozenset(flag[0] for flag in MORE_FLAGS)
+# Not in the body: where to look for the image.
+CREATE_FLAGS: tuple[FlagSpec, ...] = (*COMMON_FLAGS, *MORE_FLAGS, ("platform", "", "string", ""), ("pull", "", "string", "missing"))
+
 # docker's flags that this version doesn't do: name -> shorthand. Refused by name, so that nothing is ignored.
 REFUSED = {
-    "add-host": "", "annotation": "", "attach": "a", "blkio-weight": "", "blkio-weight-device": "", "cgroup-parent": "", "cgroupns": "",
-    "cidfile": "", "cpu-count": "", "cpu-percent": "", "cpu-period": "", "cpu-quota": "", "cpu-rt-period": "", "cpu-rt-runtime": "",
-    "cpu-shares": "c", "cpuset-cpus": "", "cpuset-mems": "", "device": "", "device-cgroup-rule": "", "device-read-bps": "",
-    "device-read-iops": "", "device-write-bps": "", "device-write-iops": "", "disable-content-trust": "", "dns": "", "dns-opt": "",
-    "dns-option": "", "dns-search": "", "domainname": "", "env-file": "", "gpus": "", "group-add": "", "health-cmd": "",
-    "health-interval": "", "health-retries": "", "health-start-interval": "", "health-start-period": "", "health-timeout": "", "init": "",
-    "io-maxbandwidth": "", "io-maxiops": "", "ip": "", "ip6": "", "ipc": "", "isolation": "", "kernel-memory": "", "label-file": "",
-    "link": "", "link-local-ip": "", "log-driver": "", "log-opt": "", "mac-address": "", "memory-reservation": "", "memory-swap": "",
-    "memory-swappiness": "", "mount": "", "net-alias": "", "network-alias": "", "no-healthcheck": "", "oom-kill-disable": "",
-    "oom-score-adj": "", "pid": "", "platform": "", "pull": "", "quiet": "q", "restart": "",
-    "runtime": "", "security-opt": "", "shm-size": "", "stop-signal": "", "stop-timeout": "", "storage-opt": "", "sysctl": "",
-    "tmpfs": "", "ulimit": "", "userns": "", "uts": "", "volume-driver": "", "volumes-from": "",
+    "annotation": "", "blkio-weight": "", "blkio-weight-device": "", "cgroup-parent": "",
+    "cpu-count": "", "cpu-percent": "", "cpu-rt-period": "",
+    "cpu-rt-runtime": "", "device-read-bps": "", "device-read-iops": "", "device-write-bps": "", "device-write-iops": "",
+    "disable-content-trust": "", "gpus": "", "health-cmd": "", "health-interval": "", "health-retries": "", "health-start-interval": "",
+    "health-start-period": "", "health-timeout": "", "init": "", "io-maxbandwidth": "", "io-maxiops": "", "ip6": "", "isolation": "",
+    "kernel-memory": "", "link": "", "link-local-ip": "", "net-alias": "", "network-alias": "", "no-healthcheck": "", "quiet": "q",
+    "restart": "", "runtime": "", "storage-opt": "", "userns": "", "volume-driver": "",
 }  # fmt: skip
-RUN_REFUSED = {**REFUSED, "detach-keys": "", "sig-proxy": ""}
 
 
 def build_body(opts: Opts, args: list[str], *, detach: bool, console: tuple[int, int] | None = None) -> dict[str, Any]:
@@ -66,17 +79,18 @@ def build_body(opts: Opts, args: list[str], *, detach: bool, console: tuple[int,
     `console` is (rows, columns) of the user's terminal, if there is one.
     """
     stdin, tty = opts["interactive"], opts["tty"]
+    streams = attached(opts, detach=detach)
     binds, volumes = parse_volumes(opts["volume"])
     config: dict[str, Any] = {
         "Image": args[0],
         "Hostname": opts["hostname"],
         "User": opts["user"],
-        "AttachStdin": stdin and not detach,
-        "AttachStdout": not detach,
-        "AttachStderr": not detach,
+        "AttachStdin": streams["stdin"],
+        "AttachStdout": streams["stdout"],
+        "AttachStderr": streams["stderr"],
         "Tty": tty,
         "OpenStdin": stdin,
-        "StdinOnce": stdin and not detach,
+        "StdinOnce": stdin and streams["stdin"],
         "Env": environment(opts["env"]) or None,
         "Cmd": args[1:] or None,
         "Volumes": volumes,
@@ -105,7 +119,22 @@ def build_body(opts: Opts, args: list[str], *, detach: bool, console: tuple[int,
     network = network_of([*opts["network"], *opts["net"]])
     if network:
         host["NetworkMode"] = network
-    return {**config, "HostConfig": host, "NetworkingConfig": {"EndpointsConfig": {}}}
+    networking: dict[str, Any] = {"EndpointsConfig": {}}
+    if not MORE.isdisjoint(opts.changed):
+        from .create_more import extend
+
+        extend(config, host, networking, opts)
+    return {**config, "HostConfig": host, "NetworkingConfig": networking}
+
+
+def attached(opts: Opts, *, detach: bool) -> dict[str, bool]:
+    """The streams to be attached: those of -a, else the outputs, and stdin with -i."""
+    given = opts["attach"]
+    if detach and given:
+        raise CliError("conflicting options: cannot specify both --attach and --detach", 125)
+    if given:
+        return {name: name in given for name in ("stdin", "stdout", "stderr")}
+    return {"stdin": opts["interactive"] and not detach, "stdout": not detach, "stderr": not detach}
 
 
 def labels(given: list[str]) -> dict[str, str]:

@@ -167,6 +167,17 @@ def _text(text: str) -> str:
     return text
 
 
+def _rare(name: str) -> Callable[[str], Any]:
+    """A converter of `create_more`, which is loaded when a value is there to convert."""
+
+    def convert(text: str) -> Any:
+        from . import create_more
+
+        return getattr(create_more, name)(text)
+
+    return convert
+
+
 # kind -> (converter, may be given several times, the word that help shows)
 KINDS: dict[str, tuple[Callable[[str], Any], bool, str]] = {
     "bool": (parse_bool, False, ""),
@@ -180,6 +191,14 @@ KINDS: dict[str, tuple[Callable[[str], Any], bool, str]] = {
     "label": (check_label, True, "list"),
     "filter": (check_filter, True, "filter"),
     "network": (check_network, True, "network"),
+    "ulimit": (_rare("ulimit"), True, "ulimit"),
+    "sysctl": (_rare("sysctl"), True, "map"),
+    "address": (_rare("ip_address"), True, "list"),
+    "domain": (_rare("dns_search"), True, "list"),
+    "host": (_rare("extra_host"), True, "list"),
+    "rule": (_rare("device_rule"), True, "list"),
+    "stream": (_rare("stream"), True, "list"),
+    "mount": (_rare("mount"), True, "mount"),
 }
 
 

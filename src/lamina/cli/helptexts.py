@@ -144,8 +144,8 @@ _CREATE = {
     "volume": "Bind mount a volume",
     "add-host": "Add a custom host-to-IP mapping (host:ip)",
     "attach": "Attach to STDIN, STDOUT or STDERR",
-    "cgroup-parent": "Optional parent cgroup for the container",
-    "cgroupns": "Cgroup namespace to use (host|private)\n'host':    Run the container in the host's cgroup namespace\n'private': Run the container in its own private cgroup namespace",
+    "cgroupns": "Cgroup namespace to use (host|private)\n'host':    Run the container in the host's cgroup namespace\n"
+    "'private': Run the container in its own private cgroup namespace",
     "cidfile": "Write the container ID to the file",
     "cpu-period": "Limit CPU CFS (Completely Fair Scheduler) period",
     "cpu-quota": "Limit CPU CFS (Completely Fair Scheduler) quota",
@@ -161,7 +161,6 @@ _CREATE = {
     "domainname": "Container NIS domain name",
     "env-file": "Read in a file of environment variables",
     "group-add": "Add additional groups to join",
-    "init": "Run an init inside the container that forwards signals and reaps processes",
     "ip": "IPv4 address (e.g., 172.30.100.104)",
     "ipc": "IPC mode to use",
     "label-file": "Read in a line delimited file of labels",

@@ -47,8 +47,17 @@ HOST_KEYS: dict[str, Any] = {
 APPLIED = frozenset((
     "Binds", "ContainerIDFile", "NetworkMode", "AutoRemove", "ConsoleSize", "CapAdd", "CapDrop", "Privileged", "ReadonlyRootfs", "ShmSize",
     "Memory", "MemorySwap", "MemoryReservation", "NanoCpus", "CpuShares", "CpuPeriod", "CpuQuota", "CpusetCpus", "CpusetMems",
-    "PidsLimit", "GroupAdd", "LogConfig", "OomScoreAdj", "PortBindings", "PublishAllPorts",
+    "PidsLimit", "GroupAdd", "LogConfig", "OomScoreAdj", "PortBindings", "PublishAllPorts", "Dns", "DnsOptions", "DnsSearch", "ExtraHosts",
+    "VolumesFrom", "Devices", "DeviceCgroupRules", "IpcMode", "PidMode", "UTSMode", "CgroupnsMode", "SecurityOpt", "Ulimits",
+    "MemorySwappiness", "OomKillDisable",
 ))  # fmt: skip
+# Applied, too; only there when given, as in docker.
+OPTIONAL_HOST = frozenset(("Sysctls", "Tmpfs", "Mounts", "MaskedPaths", "ReadonlyPaths"))
+# Whoever sets one of these needs `options` (checks, config.json) or `more_mounts`.
+SPECIAL = (
+    "Dns", "DnsOptions", "DnsSearch", "ExtraHosts", "VolumesFrom", "Devices", "DeviceCgroupRules", "PidMode", "UTSMode", "SecurityOpt",
+    "Ulimits", "OomKillDisable", "OomScoreAdj", "Sysctls", "Tmpfs", "Mounts", "MaskedPaths", "ReadonlyPaths",
+)  # fmt: skip
 SAME_AS_UNSET: dict[str, tuple[Any, ...]] = {
     "RestartPolicy": (None, {"Name": "", "MaximumRetryCount": 0}, {"Name": "no", "MaximumRetryCount": 0}, {"Name": "no"}, {"Name": ""}),
     "CgroupnsMode": ("private", "", None),
@@ -75,7 +84,7 @@ def from_image(image: Any, image_ref: str) -> dict[str, Any]:
         raise InvalidArgument(f"image {image_ref}: its config is no object")
     for key, kind in FROM_IMAGE.items():
         value = image.get(key)
-        if value is not None and (not isinstance(value, kind) or kind is list and not all(isinstance(item, str) for item in value)):
+        if value is not None and (not isinstance(value, kind) or isinstance(value, list) and not all(isinstance(item, str) for item in value)):
             raise InvalidArgument(f"image {image_ref}: {key} of its config is of the wrong type")
     return image
 
@@ -152,6 +161,10 @@ def check_config(config: dict[str, Any]) -> None:
         check_target(path)
     if config["StopSignal"]:
         signals.parse(config["StopSignal"])
+    if config["StopTimeout"] is not None and not isinstance(config["StopTimeout"], int):
+        raise InvalidArgument("Config.StopTimeout must be a whole number")
+    if "\n" in config["Domainname"] or "\0" in config["Domainname"] or len(config["Domainname"]) > 64:
+        raise InvalidArgument(f"invalid domain name: {config['Domainname']!r}")
 
 
 def check_target(path: str) -> str:
@@ -176,15 +189,20 @@ def host_config(body: dict[str, Any]) -> dict[str, Any]:
     host: dict[str, Any] = {k: (list(v) if isinstance(v, list) else dict(v) if isinstance(v, dict) else v) for k, v in HOST_KEYS.items()}
     for key, value in given.items():
         if key not in HOST_KEYS:
-            if value:
+            if key in OPTIONAL_HOST:
+                if value is not None:
+                    host[key] = value
+            elif value:
                 raise NotSupported(f"HostConfig.{key} is not supported")
             continue
         if key not in APPLIED and value != HOST_KEYS[key] and value not in SAME_AS_UNSET.get(key, ()):
             if value in (None, "", 0, False, [], {}):
                 continue
             raise NotSupported(f"HostConfig.{key} is not supported yet")
-        if value is not None:
+        if value is not None and (value != "" or key not in ("IpcMode", "CgroupnsMode")):
             host[key] = value
+    if host["MemorySwappiness"] == -1:
+        host["MemorySwappiness"] = None
     host["RestartPolicy"] = {"Name": "no", "MaximumRetryCount": 0}
     host["LogConfig"] = log_config(host["LogConfig"])
     if host["NetworkMode"] in ("", "default"):
@@ -200,14 +218,40 @@ def host_config(body: dict[str, Any]) -> dict[str, Any]:
     return host
 
 
+def special(host: dict[str, Any]) -> bool:
+    """Whether the container uses what `options` applies: most don't, and never load it."""
+    return (
+        any(map(host.get, SPECIAL)) or host["IpcMode"] != "private" or host["CgroupnsMode"] != "private"
+        or host["MemorySwappiness"] is not None or "MaskedPaths" in host or "ReadonlyPaths" in host
+    )  # fmt: skip
+
+
 def log_config(given: dict[str, Any] | None) -> dict[str, Any]:
     kind = (given or {}).get("Type") or "json-file"
     if kind not in ("json-file", "none"):
         raise NotSupported(f"log driver {kind} is not supported yet", hint="json-file and none are")
     options = (given or {}).get("Config") or {}
     if options:
-        raise NotSupported("log options are not supported yet: " + ", ".join(sorted(options)))
-    return {"Type": kind, "Config": {}}
+        check_log_options(kind, options)
+    return {"Type": kind, "Config": options}
+
+
+def check_log_options(kind: str, options: dict[str, str]) -> None:
+    for name in options:
+        if kind != "json-file" or name not in ("max-size", "max-file"):
+            raise InvalidArgument(f"unknown log opt '{name}' for {kind} log driver")
+    from lamina.util.sizes import parse_bytes
+
+    try:
+        if parse_bytes(options.get("max-size") or "1m") < 1:
+            raise InvalidArgument("failed to initialize logging driver: max-size must be a positive number")
+    except ValueError:
+        raise InvalidArgument(f"failed to initialize logging driver: invalid size: '{options['max-size']}'") from None
+    files = options.get("max-file") or "1"
+    if not files.isascii() or not files.lstrip("-").isdigit() or len(files) > 6:
+        raise InvalidArgument(f'failed to initialize logging driver: strconv.Atoi: parsing "{files}": invalid syntax')
+    if int(files) < 1:
+        raise InvalidArgument("failed to initialize logging driver: max-file cannot be less than 1")
 
 
 def check_resources(host: dict[str, Any]) -> None:
@@ -216,6 +260,12 @@ def check_resources(host: dict[str, Any]) -> None:
     for key in ("Memory", "MemorySwap", "MemoryReservation", "NanoCpus", "CpuShares", "CpuPeriod", "CpuQuota"):
         if not isinstance(host[key], int):
             raise InvalidArgument(f"HostConfig.{key} must be a whole number")
+    if 0 < host["MemoryReservation"] < MIN_MEMORY:
+        raise InvalidArgument("Minimum memory reservation allowed is 6MB")
+    if host["CpuPeriod"] and not 1000 <= host["CpuPeriod"] <= 1_000_000:
+        raise InvalidArgument("CPU cfs period can not be less than 1ms (i.e. 1000) or larger than 1s (i.e. 1000000)")
+    if 0 < host["CpuQuota"] < 1000:
+        raise InvalidArgument("CPU cfs quota can not be less than 1ms (i.e. 1000)")
     if memory and memory < MIN_MEMORY:
         raise InvalidArgument("Minimum memory limit allowed is 6MB")
     if memory and swap > 0 and swap < memory:

@@ -61,13 +61,28 @@ class Containers:
         settings = configs.merge(body, facts.get("config") or {}, image_ref)
         configs.check_config(settings)
         warnings: list[str] = []
+        special = configs.special(host)
+        if special:
+            from . import options
+
+            warnings += options.check(host)
+            if host["PidMode"].startswith("container:"):
+                self.records.get(host["PidMode"][10:])
+            if host["UTSMode"] == "host" and settings["Hostname"]:
+                raise InvalidArgument("conflicting options: hostname and the UTS mode")
         if host["PortBindings"]:
             from . import ports
 
             warnings += ports.check(settings, host)
-        points = mounts.points(host["Binds"], settings["Volumes"])
+        mac = endpoint_mac(body, host)
+        if host.get("Mounts") or host.get("Tmpfs") or host["VolumesFrom"]:
+            from . import more_mounts
+
+            points = more_mounts.points(host, settings["Volumes"], self.records)
+        else:
+            points = mounts.points(host["Binds"], settings["Volumes"])
         cid = new_id()
-        if not settings["Hostname"] and host["NetworkMode"] != "host":
+        if not settings["Hostname"] and host["NetworkMode"] != "host" and host["UTSMode"] != "host":
             settings["Hostname"] = cid[:12]
         if name is not None:
             check_name(name)
@@ -81,7 +96,7 @@ class Containers:
             created_volumes = volumes.settle(self.engine, points, image.chain_id)
         record = Record(
             cid, bare, image_id=image.id, image_ref=image_ref, layer_chain=image.chain_id, driver=layers.driver.name,
-            auto_remove=bool(host["AutoRemove"]), config={"Config": settings, "HostConfig": host, "Mounts": points},
+            auto_remove=bool(host["AutoRemove"]), config={"Config": settings, "HostConfig": host, "Mounts": points, "MacAddress": mac},
         )  # fmt: skip
         try:
             self.records.insert(
@@ -367,6 +382,24 @@ class Containers:
         labels = record.config["Config"]["Labels"] or {}
         attributes = {**labels, "image": record.image_ref, "name": record.name, **more}
         events.append(self.engine.store.paths.events, "container", action, record.id, attributes)
+
+
+def endpoint_mac(body: dict[str, Any], host: dict[str, Any]) -> str:
+    """The MAC address that the request asks for, "" if none; refuses whatever else it says of the network's endpoint."""
+    mac = ""
+    for name, wanted in ((body.get("NetworkingConfig") or {}).get("EndpointsConfig") or {}).items():
+        for key, value in (wanted or {}).items():
+            if not value or key == "NetworkID":
+                continue
+            if key == "IPAMConfig" and any(value.values()):
+                raise InvalidArgument("user specified IP address is supported on user defined networks only")
+            if key == "MacAddress":
+                from .options import check_mac
+
+                mac = check_mac(value, host["NetworkMode"])
+            elif key != "IPAMConfig":
+                raise InvalidArgument(f"{key} of an endpoint is supported on user-defined networks only ({name})")
+    return mac
 
 
 def dict_of_addresses(engine: Engine) -> dict[str, tuple[str, str]]:

@@ -133,6 +133,8 @@ def _view(containers: Containers, record: Record) -> View:
     for name, inside in _OWN_FILES:
         view.mount(inside, containers.engine.store.paths.container_file(record.id, name))
     for mount in mounts:
+        if mount["Type"] == "tmpfs":
+            continue  # what was there has gone with the process space
         view.mount(_encode(mount["Destination"]), mount["Source"])
     return view
 

@@ -110,6 +110,9 @@ def check_propagation(point: dict[str, Any]) -> None:
 
 def oci(point: dict[str, Any]) -> dict[str, Any]:
     """The OCI runtime mount of one mount point."""
+    if "Options" in point:
+        kind = "tmpfs" if point["Type"] == "tmpfs" else "bind"
+        return {"destination": point["Destination"], "type": kind, "source": point["Source"] or kind, "options": point["Options"]}
     options = ["rbind" if point["Type"] == "bind" else "bind", "rw" if point["RW"] else "ro"]
     options.append(point["Propagation"] or "rprivate")
     return {"destination": point["Destination"], "type": "bind", "source": point["Source"], "options": options}

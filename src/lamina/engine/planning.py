@@ -14,7 +14,7 @@ from lamina.errors import NotSupported
 from lamina.linux import capnames
 from lamina.runtime import defaults
 
-from .config import merge_env
+from .config import merge_env, special
 from .mounts import oci
 
 TYPE_CHECKING = False
@@ -113,7 +113,7 @@ def process(config: dict[str, Any], host: dict[str, Any], hostname: str) -> dict
 
 def hostname_of(record: Record) -> str:
     config, host = record.config["Config"], record.config["HostConfig"]
-    if host["NetworkMode"] == "host":
+    if host["NetworkMode"] == "host" or host["UTSMode"] == "host":
         return config["Hostname"] or os.uname().nodename
     return str(config["Hostname"] or record.id[:12])
 
@@ -124,9 +124,13 @@ def spec(record: Record, store: Store) -> dict[str, Any]:
     paths = store.paths
     hostname = hostname_of(record)
     points = record.config.get("Mounts", [])
-    covered = {point["Destination"] for point in points}
-    mounts = [m for m in defaults.mounts(privileged=host["Privileged"], shm_size=host["ShmSize"]) if m["destination"] not in covered]
     user = [oci(point) for point in points]
+    if host.get("Tmpfs"):
+        from .more_mounts import tmpfs
+
+        user += tmpfs(host["Tmpfs"])
+    covered = {mount["destination"] for mount in user}
+    mounts = [m for m in defaults.mounts(privileged=host["Privileged"], shm_size=host["ShmSize"]) if m["destination"] not in covered]
     for name in ("resolv.conf", "hostname", "hosts"):
         if f"/etc/{name}" not in covered:
             source, access = paths.container_file(record.id, name), "ro" if host["ReadonlyRootfs"] else "rw"
@@ -134,7 +138,7 @@ def spec(record: Record, store: Store) -> dict[str, Any]:
     user.sort(key=lambda mount: mount["destination"].count("/"))  # a volume at /etc comes below /etc/hosts, not over it
     mounts += user
     namespaces = ["mount", "uts", "ipc", "pid", "cgroup"] + ([] if host["NetworkMode"] == "host" else ["network"])
-    return {
+    made = {
         "ociVersion": "1.2.0",
         "process": process(config, host, hostname),
         "root": {"path": paths.rootfs(record.id), "readonly": host["ReadonlyRootfs"]},
@@ -153,14 +157,33 @@ def spec(record: Record, store: Store) -> dict[str, Any]:
         },
         "annotations": {},
     }
+    if special(host):
+        from . import options
+
+        options.apply(made, record, store)
+    return made
 
 
 def masked(host: dict[str, Any]) -> list[str]:
+    if host.get("MaskedPaths") is not None:
+        return list(host["MaskedPaths"])
     return [] if host["Privileged"] else defaults.masked_paths()
 
 
 def readonly(host: dict[str, Any]) -> list[str]:
+    if host.get("ReadonlyPaths") is not None:
+        return list(host["ReadonlyPaths"])
     return [] if host["Privileged"] else defaults.readonly_paths()
+
+
+def log_limits(options: dict[str, str]) -> dict[str, int]:
+    """max_size and max_file; with a size only, one file, as in docker."""
+    if not options:
+        return {"max_size": LOG_SIZE, "max_file": LOG_FILES}
+    from lamina.util.sizes import parse_bytes
+
+    return {"max_size": parse_bytes(options["max-size"]) if options.get("max-size") else LOG_SIZE,
+            "max_file": int(options.get("max-file") or 1)}  # fmt: skip
 
 
 def plan(
@@ -171,7 +194,7 @@ def plan(
     paths = store.paths
     bundle = paths.container(record.id)
     log = (
-        {"path": paths.container_log(record.id), "max_size": LOG_SIZE, "max_file": LOG_FILES}
+        {"path": paths.container_log(record.id), **log_limits(host["LogConfig"]["Config"])}
         if host["LogConfig"]["Type"] == "json-file"
         else None
     )

@@ -47,7 +47,12 @@ def start(containers: Containers, record: Record, attach: dict[str, bool] | None
         try:
             network, warnings = connect(containers, record)
             check_sources(record)
-            resolv, more = files.resolv_conf(files.host_resolv_conf(), host_network=network["mode"] == "host")
+            text = files.host_resolv_conf()
+            resolv, more = files.resolv_conf(text, host_network=network["mode"] == "host")
+            host = record.config["HostConfig"]
+            if host["Dns"] or host["DnsSearch"] or host["DnsOptions"]:
+                resolv = files.custom_resolv_conf(text, dns=host["Dns"], search=host["DnsSearch"], options=host["DnsOptions"])
+                more = more if not host["Dns"] else []
             plan = write_bundle(containers, record, network, resolv)
             store.close(lazy=True)
             client = launch(engine, plan, attach)
@@ -100,6 +105,9 @@ def connect(containers: Containers, record: Record) -> tuple[dict[str, Any], lis
     network = bridge.ensure(store.names, store.db, store.paths.runroot + "/network.known")
     with store.db.write(durable=False) as db:
         ipv4, mac = ipam.allocate(db, network, record.id)
+        if record.config.get("MacAddress"):
+            mac = record.config["MacAddress"]
+            db.execute("UPDATE endpoints SET mac=? WHERE network_id=? AND container_id=?", (mac, network.id, record.id))
     netplan = model.netplan(network, ipv4, mac)
     host = record.config["HostConfig"]
     if host["PortBindings"] or host["PublishAllPorts"]:
@@ -114,6 +122,8 @@ def connect(containers: Containers, record: Record) -> tuple[dict[str, Any], lis
 def check_sources(record: Record) -> None:
     """docker makes missing sources of `-v` at create; one that has gone since is an error, not an empty directory."""
     for point in record.config.get("Mounts", []):
+        if point["Type"] == "tmpfs":
+            continue
         try:
             os.stat(point["Source"])
         except OSError as e:
@@ -129,6 +139,11 @@ def write_bundle(containers: Containers, record: Record, network: dict[str, Any]
     hostname = planning.hostname_of(record)
     domain = record.config["Config"]["Domainname"]
     hosts = files.host_hosts() if network["mode"] == "host" else files.hosts(hostname, domainname=domain, addresses=address)
+    if host["ExtraHosts"]:
+        from . import options
+
+        extra = options.hosts_lines(record, network.get("gateway", ""))
+        hosts = hosts.rstrip("\n") + "\n" + "".join(f"{address}\t{name}\n" for name, address in extra)
     for name, text in (("resolv.conf", resolv), ("hosts", hosts), ("hostname", files.hostname(hostname))):
         put(paths.container_file(record.id, name), text.encode("utf-8", "surrogateescape"), 0o644)
     oci_spec = planning.spec(record, store)
@@ -154,11 +169,23 @@ def apparmor_profile(runroot: str, host: dict[str, Any]) -> str:
         return ""  # asked here, so that other hosts needn't load the module
     from lamina.runtime import apparmor
 
+    if host["SecurityOpt"]:
+        from .options import security_of
+
+        named = security_of(host)["apparmor"]
+        if named:
+            return str(named)
     return apparmor.UNCONFINED if host["Privileged"] else apparmor.default_profile(runroot + "/cache")
 
 
 def seccomp_file(runroot: str, host: dict[str, Any], oci_spec: dict[str, Any]) -> str | None:
     """The cached filter for the container's capabilities; None for --privileged, which has none, as in docker."""
+    if host["SecurityOpt"]:
+        from . import options
+
+        decided, path = options.seccomp_file(runroot, host, oci_spec["process"]["capabilities"]["bounding"])
+        if decided:
+            return path
     if host["Privileged"]:
         return None
     from lamina.runtime import profile

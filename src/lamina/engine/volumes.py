@@ -27,12 +27,15 @@ def settle(engine: Engine, points: list[dict[str, Any]], chain_id: str) -> list[
     made: list[str] = []
     try:
         for point in points:
+            if point["Type"] == "tmpfs":
+                continue
             if point["Type"] == "bind":
-                ensure_bind_source(point["Source"])
+                if not point.get("Given"):
+                    ensure_bind_source(point["Source"])
                 check_propagation(point)
                 continue
             known = volumes.find(point["Name"]) if point["Name"] else None
-            volume = known or volumes.create(point["Name"] or None)
+            volume = known or volumes.create(point["Name"] or None, labels=point.get("Labels"))
             if known is None:
                 made.append(volume.name)
             point.update(Name=volume.name, Driver="local", Source=engine.store.paths.volume_data(volume.name))

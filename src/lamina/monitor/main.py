@@ -225,6 +225,8 @@ class Container(loop.Session):
                 pass
         self.pid, self.init = 0, None
         self.withdraw_ports()
+        if not self.own_pidns:
+            self.kill_rest()
         self.save()
         if state.oom_killed:
             self.event("oom")
@@ -330,6 +332,14 @@ class Container(loop.Session):
         if self.published is not None:
             self.published.close()
             self.published = None
+
+    def kill_rest(self) -> None:
+        """In the host's or another container's pid namespace the first process's end isn't everybody's; as in docker it is made so."""
+        if self.cgroup is not None:
+            try:
+                self.cgroup.kill()
+            except (OSError, errors.LaminaError):
+                pass  # stuck in the kernel: then the cgroup stays, for the next command
 
     def kill_init(self) -> None:
         if self.init is not None and self.init.pidfd >= 0:

@@ -134,7 +134,7 @@ def write_proc(proc: int, path: str, text: str) -> None:
 
 
 def adjust(process: Process, proc: int) -> None:
-    """What needs procfs or full rights, before the root changes: OOM score, limits, LSM label, execution domain."""
+    """What needs procfs, before the root changes: OOM score, LSM label, execution domain."""
     adj = process.oom_score_adj
     if adj is not None:
         with open(os.open("self/oom_score_adj", os.O_RDONLY | os.O_CLOEXEC, dir_fd=proc), "rb", 0) as f:
@@ -150,12 +150,6 @@ def adjust(process: Process, proc: int) -> None:
             write_proc(proc, "self/attr/apparmor/exec", f"exec {process.apparmor}")
         except FileNotFoundError:
             raise StartError(f'unable to apply apparmor profile "{process.apparmor}": this kernel has no AppArmor')
-    for name, soft, hard in process.limits:
-        try:
-            rlimit.set_(name, soft, hard)
-        except (OSError, ValueError) as e:
-            why = texts.reason(e) if isinstance(e, OSError) else str(e)
-            raise StartError(f"error setting rlimits for ready process: error setting rlimit type {rlimit.NUMBERS[name]} ({name}): {why}")
     if process.personality is not None:
         uts.set_personality(process.personality)
 
@@ -210,8 +204,19 @@ def check_cwd() -> None:
         raise StartError("current working directory is outside of container mount namespace root -- possible container breakout detected")
 
 
+def limit(process: Process) -> None:
+    """The resource limits: while raising them is allowed, but late, as few descriptors may be all that the process is to have."""
+    for name, soft, hard in process.limits:
+        try:
+            rlimit.set_(name, soft, hard)
+        except (OSError, ValueError) as e:
+            why = texts.reason(e) if isinstance(e, OSError) else str(e)
+            raise StartError(f"error setting rlimits for ready process: error setting rlimit type {rlimit.NUMBERS[name]} ({name}): {why}")
+
+
 def become(process: Process, last_cap: int) -> None:
     """The final identity, capabilities included. Without no_new_privs the seccomp filter is in force from here on."""
+    limit(process)
     caps.limit_bounding(process.bounding, last_cap)
     give_stdio(process.uid)
     there = enter_cwd(process)

@@ -11,7 +11,7 @@ from lamina.cli.create import environment
 from lamina.cli.flags import Verb
 from lamina.errors import StartError
 
-from .run import check_tty, console_size, load_attach, wanted
+from .run import check_keys, check_tty, console_size, load_attach, wanted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,16 +24,17 @@ def exec_(cli: Cli, opts: Opts, args: list[str]) -> int:
     detach, stdin, tty = opts["detach"], opts["interactive"], opts["tty"]
     if not detach:
         check_tty(cli, stdin=stdin, tty=tty)
+    keys = check_keys(opts["detach-keys"]) if opts["detach-keys"] else ""
     size = console_size(cli) if tty else None
     body: dict[str, Any] = {
         "User": opts["user"],
-        "Privileged": False,
+        "Privileged": opts["privileged"],
         "Tty": tty,
         "AttachStdin": stdin and not detach,
         "AttachStdout": not detach,
         "AttachStderr": not detach,
         "Detach": detach,
-        "Env": environment(opts["env"]) or None,
+        "Env": environment([*env_files(opts["env-file"]), *opts["env"]]) or None,
         "WorkingDir": opts["workdir"],
         "Cmd": args[1:],
         "ConsoleSize": list(size or (0, 0)),
@@ -50,13 +51,21 @@ def exec_(cli: Cli, opts: Opts, args: list[str]) -> int:
     try:
         cli.engine.meanwhile = load_attach
         client = containers.exec_run(args[0], body, attach=wanted(stdin=stdin), size=size)
-        from lamina.cli.attach import DETACHED, attach_terminal
+        from lamina.cli.attach import DEFAULT_KEYS, DETACHED, attach_terminal
 
-        code = attach_terminal(client, stdin=stdin, tty=tty)
+        code = attach_terminal(client, stdin=stdin, tty=tty, detach_keys=keys or DEFAULT_KEYS)
         return 0 if code == DETACHED else code
     except StartError as e:
         cli.out(cli.clean(e.message), end="\r\n")
         return e.exit_code if e.exit_code != 125 else 126
+
+
+def env_files(paths: list[str]) -> list[str]:
+    if not paths:
+        return []
+    from lamina.cli.create_more import read_pairs
+
+    return [line for path in paths for line in read_pairs(path, look_up=True)]
 
 
 VERBS = {
@@ -67,13 +76,15 @@ VERBS = {
         None,
         (
             ("detach", "d", "bool", False),
+            ("detach-keys", "", "string", ""),
             ("env", "e", "env", None),
+            ("env-file", "", "list", None),
             ("interactive", "i", "bool", False),
+            ("privileged", "", "bool", False),
             ("tty", "t", "bool", False),
             ("user", "u", "string", ""),
             ("workdir", "w", "string", ""),
         ),
-        refused={"detach-keys": "", "env-file": "", "privileged": ""},
         interspersed=False,
     )
 }

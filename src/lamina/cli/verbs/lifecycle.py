@@ -6,7 +6,7 @@ from lamina.cli.context import Cli, CliError
 from lamina.cli.flags import Verb
 from lamina.errors import LaminaError, NotFound, StartError
 
-from .run import attach, check_tty, wanted, warn
+from .run import attach, check_keys, check_tty, wanted, warn
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -50,6 +50,7 @@ def start(cli: Cli, opts: Opts, refs: list[str]) -> int:
         if failed:
             raise CliError(f"Error: failed to start containers: {', '.join(failed)}")
         return 0
+    keys = check_keys(opts["detach-keys"]) if opts["detach-keys"] else ""
     tty = bool(containers.inspect(refs[0])["Config"]["Tty"])
     stdin = opts["interactive"]
     check_tty(cli, stdin=stdin, tty=tty)
@@ -60,7 +61,7 @@ def start(cli: Cli, opts: Opts, refs: list[str]) -> int:
     if client is None:
         raise CliError(f"{refs[0]} runs already, and this version of lamina attaches only to what it starts\nHint: logs -f {refs[0]}")
     warn(cli, client)
-    return attach(cli, client, refs[0], stdin=stdin, tty=tty)
+    return attach(cli, client, refs[0], stdin=stdin, tty=tty, detach_keys=keys)
 
 
 def stop(cli: Cli, opts: Opts, refs: list[str]) -> int:
@@ -109,8 +110,8 @@ def rm(cli: Cli, opts: Opts, refs: list[str]) -> int:
 MANY = "[OPTIONS] CONTAINER [CONTAINER...]"
 VERBS = {
     "start": Verb(
-        start, MANY, 1, None, (("attach", "a", "bool", False), ("interactive", "i", "bool", False)),
-        refused={"detach-keys": "", "checkpoint": "", "checkpoint-dir": ""},
+        start, MANY, 1, None, (("attach", "a", "bool", False), ("interactive", "i", "bool", False), ("detach-keys", "", "string", "")),
+        refused={"checkpoint": "", "checkpoint-dir": ""},
     ),
     "stop": Verb(stop, MANY, 1, None, (("signal", "s", "string", ""), ("time", "t", "int", 10), ("timeout", "", "int", 10))),
     "kill": Verb(kill, MANY, 1, None, (("signal", "s", "string", ""),)),

@@ -7,7 +7,7 @@ Errors before the container runs are reported as docker does: `lamina: TEXT.` an
 from __future__ import annotations
 
 from lamina.cli.context import Cli, CliError
-from lamina.cli.create import COMMON_FLAGS, REFUSED, RUN_REFUSED, build_body
+from lamina.cli.create import CREATE_FLAGS, REFUSED, attached, build_body
 from lamina.cli.flags import Verb
 from lamina.errors import CommandNotExecutable, CommandNotFound, LaminaError, NotFound
 
@@ -21,18 +21,24 @@ if TYPE_CHECKING:
 
 def run(cli: Cli, opts: Opts, args: list[str]) -> int:
     detach, tty, stdin = opts["detach"], opts["tty"], opts["interactive"]
-    if not detach:
-        check_tty(cli, stdin=stdin, tty=tty)
+    keys = ""
+    if opts["detach-keys"]:
+        keys = check_keys(opts["detach-keys"])
     container = _create(cli, opts, args, detach=detach, verb="run")
+    streams = None if detach else attached(opts, detach=False)
     try:
         if not detach:
             cli.engine.meanwhile = load_attach
-        client = cli.engine.containers.start(container, attach=None if detach else wanted(stdin=stdin))
+        client = cli.engine.containers.start(container, attach=streams)
         warn(cli, client)
         if detach:
             cli.out(container)
             return 0
-        return attach(cli, client, container, stdin=stdin, tty=tty)
+        if streams and not streams["stdout"] and not streams["stderr"]:
+            cli.out(container)  # docker: nothing else would be seen
+            cli.flush()
+        return attach(cli, client, container, stdin=bool(streams and streams["stdin"]) and stdin, tty=tty, detach_keys=keys,
+                      sig_proxy=opts["sig-proxy"])
     except LaminaError as e:
         raise failed(e, "run", with_help=False)
 
@@ -88,16 +94,31 @@ def console_size(cli: Cli) -> tuple[int, int] | None:
 
 def _create(cli: Cli, opts: Opts, args: list[str], *, detach: bool, verb: str) -> str:
     """The new container's id; warnings are on stderr."""
+    note = None
     try:
         body = build_body(opts, args, detach=detach, console=console_size(cli) if opts["tty"] else None)
+        if not detach and verb == "run":
+            check_tty(cli, stdin=body["AttachStdin"], tty=opts["tty"])
+        if opts["pull"] != "missing":
+            check_pull(opts["pull"])
+        if opts["cidfile"]:
+            from lamina.cli.cidfile import CidFile
+
+            note = CidFile(opts["cidfile"])
     except CliError as e:
+        if e.code != 125:
+            raise
         raise CliError(f"lamina: {e.message.rstrip('.')}.\nSee 'lamina {verb} --help'.", e.code)
     if verb == "run":
         cli.prepare()
     try:
-        made: dict[str, Any] = cli.engine.containers.create(body, name=opts["name"] or None, starting=verb == "run")
+        made: dict[str, Any] = cli.engine.containers.create(
+            body, name=opts["name"] or None, platform=opts["platform"] or None, starting=verb == "run"
+        )
     except LaminaError as e:
-        if isinstance(e, NotFound) and e.message.startswith("No such image"):
+        if note is not None:
+            note.drop()
+        if isinstance(e, NotFound) and e.message.startswith("No such image") and opts["pull"] != "never":
             cli.err(f"Unable to find image '{_with_tag(args[0])}' locally")
         if verb == "create":
             raise
@@ -106,7 +127,26 @@ def _create(cli: Cli, opts: Opts, args: list[str], *, detach: bool, verb: str) -
         cli.warn(warning)
     container = made["Id"]
     assert isinstance(container, str)
+    if note is not None:
+        note.write(container)
     return container
+
+
+def check_pull(policy: str) -> None:
+    if policy not in ("always", "never", "missing"):
+        raise CliError(f"invalid pull option: '{policy}': must be one of \"always\", \"missing\" or \"never\"", 125)
+    if policy == "always":
+        raise CliError("--pull always: this version of lamina can't pull from registries yet", 125)
+
+
+def check_keys(text: str) -> str:
+    from lamina.cli.attach import parse_detach_keys
+
+    try:
+        parse_detach_keys(text)
+    except LaminaError as e:
+        raise CliError(f"lamina: {e.message}.\nSee 'lamina run --help'.", 125)
+    return text
 
 
 def failed(e: LaminaError, verb: str, *, with_help: bool) -> CliError:
@@ -129,9 +169,9 @@ VERBS = {
         "[OPTIONS] IMAGE [COMMAND] [ARG...]",
         1,
         None,
-        (*COMMON_FLAGS, ("detach", "d", "bool", False)),
-        refused=RUN_REFUSED,
+        (*CREATE_FLAGS, ("detach", "d", "bool", False), ("detach-keys", "", "string", ""), ("sig-proxy", "", "bool", True)),
+        refused=REFUSED,
         interspersed=False,
     ),
-    "create": Verb(create, "[OPTIONS] IMAGE [COMMAND] [ARG...]", 1, None, COMMON_FLAGS, refused=REFUSED, interspersed=False),
+    "create": Verb(create, "[OPTIONS] IMAGE [COMMAND] [ARG...]", 1, None, CREATE_FLAGS, refused=REFUSED, interspersed=False),
 }
