@@ -128,7 +128,7 @@ def test_verbs_that_work_are_there_and_the_others_are_not() -> None:
             if quoted not in {"lamina", "none", "host"}:
                 assert words[0] in TOP or words[1] in GROUPS[words[0]], f"README: {quoted} doesn't exist"
         for quoted in re.findall(r"`([a-z]+)`", missing):
-            assert quoted not in TOP and (quoted == "volume" or quoted not in GROUPS), f"README: {quoted} works by now"
+            assert quoted not in TOP and quoted not in GROUPS, f"README: {quoted} works by now"
 
 
 def test_flags_of_the_table_are_done_or_not_as_it_says() -> None:
