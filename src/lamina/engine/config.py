@@ -84,7 +84,8 @@ def from_image(image: Any, image_ref: str) -> dict[str, Any]:
         raise InvalidArgument(f"image {image_ref}: its config is no object")
     for key, kind in FROM_IMAGE.items():
         value = image.get(key)
-        if value is not None and (not isinstance(value, kind) or isinstance(value, list) and not all(isinstance(item, str) for item in value)):
+        items = value if isinstance(value, list) else ()
+        if value is not None and (not isinstance(value, kind) or not all(isinstance(item, str) for item in items)):
             raise InvalidArgument(f"image {image_ref}: {key} of its config is of the wrong type")
     return image
 
