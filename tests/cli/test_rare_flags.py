@@ -126,7 +126,8 @@ def test_seccomp_profile_is_read_here(tmp_path: Path) -> None:
 
 
 def test_mac_address_and_ip() -> None:
-    assert body_of("--mac-address", "02-42-00-00-00-0A")["NetworkingConfig"]["EndpointsConfig"]["default"] == {"MacAddress": "02:42:00:00:00:0a"}
+    endpoints = body_of("--mac-address", "02-42-00-00-00-0A")["NetworkingConfig"]["EndpointsConfig"]
+    assert endpoints == {"default": {"MacAddress": "02:42:00:00:00:0a"}}
     assert body_of("--ip", "1.2.3.4")["NetworkingConfig"]["EndpointsConfig"]["default"] == {"IPAMConfig": {"IPv4Address": "1.2.3.4"}}
 
 

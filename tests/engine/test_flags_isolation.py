@@ -23,8 +23,8 @@ def status(lamina: Lamina, *flags: str, field: str) -> str:
 def test_what_restart_and_exec_keep(lamina: Lamina, box: str) -> None:
     """Limits, kernel settings, groups and no_new_privs: the same at the second start, and for a process that comes later."""
     script = "id -G; ulimit -n; ulimit -Hn; cat /proc/sys/kernel/msgmax /proc/sys/net/ipv4/ip_default_ttl; grep NoNewPrivs /proc/self/status"
-    flags = ("--group-add", "50", "--ulimit", "nofile=40:50", "--sysctl", "kernel.msgmax=9000", "--sysctl", "net.ipv4.ip_default_ttl=77",
-             "--security-opt", "no-new-privileges")  # fmt: skip
+    flags = ("--group-add", "50", "--ulimit", "nofile=40:50", "--sysctl", "kernel.msgmax=9000",
+             "--sysctl", "net.ipv4.ip_default_ttl=77", "--security-opt", "no-new-privileges")  # fmt: skip
     wanted = ["0 50", "40", "50", "9000", "77", "NoNewPrivs:\t1"]
     lamina("run", "-d", "--name", "cc", *NONE, *flags, "box", "sh", "-c", f"{script}; sleep 1000").check()
     for _ in range(2):
@@ -170,11 +170,13 @@ def limits(lamina: Lamina, *files: str) -> list[str]:
 @pytest.mark.skipif(not (SYSTEM / "memory/memory.soft_limit_in_bytes").exists(), reason="names of files of cgroup v1")
 def test_limits(lamina: Lamina, box: str) -> None:
     flags = ("--memory", "100m", "--memory-reservation", "50m", "--memory-swappiness", "10", "-c", "512", "--cpu-period", "50000",
-             "--cpu-quota", "20000", "--cpuset-cpus", "0", "--cpuset-mems", "0", "--oom-score-adj", "500", "--oom-kill-disable")  # fmt: skip
+             "--cpu-quota", "20000", "--cpuset-cpus", "0", "--cpuset-mems", "0", "--oom-score-adj", "500",
+             "--oom-kill-disable")  # fmt: skip
     lamina("run", "-d", "--name", "cc", *NONE, *flags, "box", "sleep", "1000").check()
     for _ in range(2):
         names = ("memory/memory.limit_in_bytes", "memory/memory.soft_limit_in_bytes", "memory/memory.swappiness", "cpu/cpu.shares",
-                 "cpu/cpu.cfs_period_us", "cpu/cpu.cfs_quota_us", "cpuset/cpuset.cpus", "cpuset/cpuset.mems", "/proc/self/oom_score_adj")  # fmt: skip
+                 "cpu/cpu.cfs_period_us", "cpu/cpu.cfs_quota_us", "cpuset/cpuset.cpus", "cpuset/cpuset.mems",
+                 "/proc/self/oom_score_adj")  # fmt: skip
         assert limits(lamina, *names) == ["104857600", "52428800", "10", "512", "50000", "20000", "0", "0", "500"]
         assert "oom_kill_disable 1" in limits(lamina, "memory/memory.oom_control")
         lamina("restart", "-t", "0", "cc").check()
@@ -201,8 +203,8 @@ def test_exec_privileged(lamina: Lamina, box: str) -> None:
 
 
 def test_inspect_shows_what_was_asked(lamina: Lamina, box: str) -> None:
-    lamina("create", "--name", "cc", "--sysctl", "net.ipv4.ip_forward=1", "--tmpfs", "/t:size=1m", "--ulimit", "nofile=5:6", "--pid", "host",
-           "--stop-timeout", "3", "--dns", "1.1.1.1", "--log-opt", "max-size=1m", "box", "true").check()  # fmt: skip
+    lamina("create", "--name", "cc", "--sysctl", "net.ipv4.ip_forward=1", "--tmpfs", "/t:size=1m", "--ulimit", "nofile=5:6",
+           "--pid", "host", "--stop-timeout", "3", "--dns", "1.1.1.1", "--log-opt", "max-size=1m", "box", "true").check()  # fmt: skip
     seen: dict[str, Any] = json.loads(lamina("inspect", "cc").out)[0]
     host = seen["HostConfig"]
     assert host["Sysctls"] == {"net.ipv4.ip_forward": "1"} and host["Tmpfs"] == {"/t": "size=1m"} and host["PidMode"] == "host"

@@ -9,8 +9,8 @@ from tests.conftest import Lamina
 
 
 def test_names(lamina: Lamina, box: str) -> None:
-    flags = ("--add-host", "a:1.2.3.4", "--add-host", "gw=host-gateway", "--dns", "1.1.1.1", "--dns-option", "ndots:2", "--dns-search", "x.y",
-             "--domainname", "d.e", "--mac-address", "02:42:00:00:00:05", "-h", "hh")  # fmt: skip
+    flags = ("--add-host", "a:1.2.3.4", "--add-host", "gw=host-gateway", "--dns", "1.1.1.1", "--dns-option", "ndots:2",
+             "--dns-search", "x.y", "--domainname", "d.e", "--mac-address", "02:42:00:00:00:05", "-h", "hh")  # fmt: skip
     script = "cat /etc/hosts /etc/resolv.conf /sys/class/net/eth0/address /proc/sys/kernel/domainname; route -n | grep ^0.0.0.0; sleep 1000"
     lamina("run", "-d", "--name", "cc", *flags, "box", "sh", "-c", script).check()
     for start in (1, 2):
@@ -61,7 +61,8 @@ def test_streams(lamina: Lamina, box: str, tmp_path: Path) -> None:
 
 
 def test_detach_keys(lamina: Lamina, box: str) -> None:
-    done = lamina.pty("run", "-it", "--name", "cc", "--network", "none", "--detach-keys", "x,y", "box", "sh", "-c", "sleep 1000", typed=b"xy")
+    flags = ("-it", "--name", "cc", "--network", "none", "--detach-keys", "x,y")
+    done = lamina.pty("run", *flags, "box", "sleep", "1000", typed=b"xy")
     assert done.returncode == 0, done.stdout
     assert lamina("ps", "-q").out
 
