@@ -22,7 +22,7 @@ def status(lamina: Lamina, *flags: str, field: str) -> str:
 
 def test_what_restart_and_exec_keep(lamina: Lamina, box: str) -> None:
     """Limits, kernel settings, groups and no_new_privs: the same at the second start, and for a process that comes later."""
-    script = "id -G; ulimit -n; ulimit -Hn; cat /proc/sys/kernel/msgmax /proc/sys/net/ipv4/ip_default_ttl; grep NoNewPrivs /proc/self/status"
+    script = "id -G; ulimit -n; ulimit -Hn; cat /proc/sys/kernel/msgmax /proc/sys/net/ipv4/ip_default_ttl; grep NoNew /proc/self/status"
     flags = ("--group-add", "50", "--ulimit", "nofile=40:50", "--sysctl", "kernel.msgmax=9000",
              "--sysctl", "net.ipv4.ip_default_ttl=77", "--security-opt", "no-new-privileges")  # fmt: skip
     wanted = ["0 50", "40", "50", "9000", "77", "NoNewPrivs:\t1"]
@@ -59,6 +59,9 @@ def test_few_descriptors_are_enough_to_start(lamina: Lamina, box: str) -> None:
         (["--pid", "container:nope"], "No such container: nope"),
         (["--oom-score-adj", "5000"], "Invalid value 5000, range for oom score adj is [-1000, 1000]"),
         (["--cpu-period", "10"], "CPU cfs period can not be less than 1ms (i.e. 1000) or larger than 1s (i.e. 1000000)"),
+        (["--cpuset-cpus", "999"], "Requested CPUs are not available - requested 999, available: 0"),
+        (["--cpuset-cpus", "x"], "Invalid value x for cpuset cpus: invalid format: x"),
+        (["--cpuset-mems", "99"], "Requested memory nodes are not available - requested 99, available: 0"),
         (["--cpu-quota", "10"], "CPU cfs quota can not be less than 1ms (i.e. 1000)"),
         (["--memory-reservation", "1m"], "Minimum memory reservation allowed is 6MB"),
         (["--stop-signal", "foo"], "nvalid signal: foo"),

@@ -49,6 +49,7 @@ def test_tmpfs(lamina: Lamina, box: str) -> None:
         (["--mount", "src=a/b,dst=/x"], 'create a/b: "a/b" includes invalid characters for a local volume name'),
         (["--mount", "src=v,dst=/x,volume-opt=a=b"], "volume drivers and their options are not supported yet"),
         (["-v", "/tmp:/x", "--mount", "type=tmpfs,dst=/x"], "Duplicate mount point: /x"),
+        (["-v", "/tmp:/x", "--tmpfs", "/x/"], "Duplicate mount point: /x"),
         (["--volumes-from", "nope"], "No such container: nope"),
         (["--mount", "type=bind,src=/tmp,dst=/sys/fs"], "belongs to the isolation"),
     ],

@@ -17,6 +17,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+NODES = "/sys/devices/system/node/online"
 MIN_MEMORY = 6 << 20  # docker's floor; less than this and a runtime can't even start its init
 HOSTNAME = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-")
 RESERVED_LABELS = "io.lamina."  # ours; from an image they are dropped, so that an image can't speak for the engine (attack 25)
@@ -275,6 +276,11 @@ def check_resources(host: dict[str, Any]) -> None:
         raise InvalidArgument("You should always set the Memory limit when using Memoryswap limit, see usage")
     if host["MemoryReservation"] and memory and memory < host["MemoryReservation"]:
         raise InvalidArgument("Minimum memory limit can not be less than memory reservation limit, see usage")
+    for key, what, path in (("CpusetCpus", "CPUs", "/sys/devices/system/cpu/online"), ("CpusetMems", "memory nodes", NODES)):
+        if host[key]:
+            from .options import check_cpuset
+
+            check_cpuset(str(host[key]), what, path)
     cpus = os.cpu_count() or 1
     if host["NanoCpus"] and (host["NanoCpus"] < 10_000_000 or host["NanoCpus"] > cpus * 1_000_000_000):
         raise InvalidArgument(f"Range of CPUs is from 0.01 to {cpus}.00, as there are only {cpus} CPUs available")

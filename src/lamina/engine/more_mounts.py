@@ -30,9 +30,12 @@ TMPFS_VALUES = frozenset(("mode", "uid", "gid", "size", "nr_blocks", "nr_inodes"
 
 def points(host: dict[str, Any], declared: dict[str, Any] | None, records: ContainerStore) -> list[dict[str, Any]]:
     """All mount points: other containers' first, which binds and mounts of this one's own replace; then what the image declares."""
-    tmpfs(host.get("Tmpfs") or {})
     own = plain(host["Binds"], None)
-    taken = {point["Destination"] for point in own} | {check_target(path) for path in host.get("Tmpfs") or {}}
+    taken = {point["Destination"] for point in own}
+    for mount in tmpfs(host.get("Tmpfs") or {}):
+        if mount["destination"] in taken:
+            raise InvalidArgument(f"Duplicate mount point: {mount['destination']}")
+        taken.add(mount["destination"])
     for entry in host.get("Mounts") or []:
         point = given(entry)
         if point["Destination"] in taken:

@@ -97,6 +97,32 @@ def check_ulimit(limit: Any) -> None:
         raise InvalidArgument(f"ulimit soft limit must be less than or equal to hard limit: {soft} > {hard}")
 
 
+def check_cpuset(text: str, what: str, path: str) -> None:
+    """`0-3,7` of what this host has, docker's texts."""
+    wrong = InvalidArgument(f"Invalid value {text} for cpuset {'cpus' if what == 'CPUs' else 'mems'}: invalid format: {text}")
+    try:
+        with open(path, encoding="ascii") as file:
+            online = file.read().strip()
+    except FileNotFoundError:
+        online = "0"  # a kernel without NUMA
+    try:
+        wanted = numbers_of(text)
+    except ValueError:
+        raise wrong from None
+    if not wanted <= numbers_of(online):
+        raise InvalidArgument(f"Requested {what} are not available - requested {text}, available: {online}")
+
+
+def numbers_of(text: str) -> set[int]:
+    found: set[int] = set()
+    for part in text.split(","):
+        first, dash, last = part.partition("-")
+        if not all(n.isascii() and n.isdecimal() and len(n) < 5 for n in (first, last if dash else first)):
+            raise ValueError(part)
+        found.update(range(int(first), int(last if dash else first) + 1))
+    return found
+
+
 def own_namespaces(host: dict[str, Any]) -> set[str]:
     """OCI names of the namespaces that are the container's own."""
     own = {"mount", "uts", "ipc", "pid", "cgroup", "network"}
