@@ -44,10 +44,15 @@ def add(store: Store, driver: Driver, stream: Readable, parent: str, lease: Leas
     `expected`: the diff id it must have, else ArchiveError. Raises ArchiveError naming the member that can't be believed, StoreError when
     the disk or the parent is the reason. The lease holds the layer until the caller's row refers to it.
     """
+    from .known import find as find_known
     from .tar.compress import decompress
 
     if expected:
         check_digest(expected)
+    if not parent:
+        known = find_known(store, stream, lease, LEASE_LAYER)
+        if known is not None and expected in ("", known.diff_id):
+            return known
     plain, _ = decompress(stream)
     return _make(store, driver, parent, lease, lambda active, parents: driver.apply(active, parents, plain), expected)
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 from stat import S_ISBLK, S_ISCHR
 
-
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -25,7 +25,10 @@ def is_sealed() -> bool:
 
 
 def seal(argv: Sequence[str], environ: Mapping[bytes, bytes]) -> None:
-    """Returns at once when sealed, else starts the interpreter anew with its own command line `argv`. OSError if that can't be done: then nothing must be run."""
+    """Returns at once when sealed, else starts the interpreter anew with its own command line `argv`.
+
+    OSError if that can't be done: then nothing must be run.
+    """
     if is_sealed():
         return
     exe = os.open("/proc/self/exe", os.O_PATH | os.O_CLOEXEC)

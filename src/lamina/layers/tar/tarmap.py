@@ -115,6 +115,19 @@ def write_canonical(out: BinaryIO, size: int, hexdigest: str) -> None:
     out.flush()
 
 
+def archive_of(path: StrPath) -> tuple[int, str] | None:
+    """(size, hex sha256) of the archive that a map is of, from its end alone; None if it isn't there or isn't whole."""
+    try:
+        with open(path, "rb", 0) as file:
+            file.seek(-(_CHUNK.size + 40), os.SEEK_END)
+            end = file.read(_CHUNK.size + 40)
+    except OSError:
+        return None
+    if len(end) != _CHUNK.size + 40 or _CHUNK.unpack_from(end)[:2] != (b"E", 40):
+        return None
+    return struct.unpack_from("<Q", end, _CHUNK.size)[0], end[-32:].hex()
+
+
 class _Map:
     """An opened map: where its chunks lie."""
 
