@@ -158,11 +158,11 @@ def pid_of(lamina: Lamina, ref: str) -> int:
 
 
 def test_user_env_workdir_entrypoint_hostname_label(lamina: Lamina, box: str) -> None:
-    out = lamina("run", "--rm", "--network", "none", "-u", "user", "-e", "A=b", "-e", "PASSED", "-w", "/work/dir",
+    out = lamina("run", "--rm", "--network", "none", "-u", "user", "-e", "A=b", "-e", "PASSED", "-w", "/job/dir",
         "-h", "myhost", "--entrypoint", "sh",
                  "box", "-c", "id; pwd; hostname; env | sort", env={"PASSED": "on"}).out.splitlines()  # fmt: skip
     assert out[0] == "uid=1000(user) gid=1000(user) groups=50(extra),1000(user)"  # the kernel sorts them
-    assert out[1:3] == ["/work/dir", "myhost"]
+    assert out[1:3] == ["/job/dir", "myhost"]
     assert {"A=b", "PASSED=on", "HOME=/home/user", "HOSTNAME=myhost"} <= set(out[3:])
     bad = lamina("run", "--rm", "-u", "nosuch", "box", "true")
     assert bad.returncode in (125, 126) and "unable to find user nosuch: no matching entries in passwd file" in bad.stderr
