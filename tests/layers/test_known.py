@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from lamina.engine.engine import Engine
+from lamina.errors import ArchiveError
 from lamina.layers import ingest
+from lamina.store.lease import Lease
 from tests.conftest import make_tar
 
 
@@ -67,6 +69,18 @@ def test_another_tar_of_the_same_size_is_another_layer(engine: Engine, tmp_path:
         import_(engine, two, "two")
         assert made and len(engine.layers.ls()) == 2
         assert (Path(engine.layers.path("two")[0]) / "f").read_bytes() == b"two"
+        assert engine.system.check(full=True) == []
+
+
+def test_a_known_tar_under_a_wrong_digest_is_refused(engine: Engine, tmp_path: Path) -> None:
+    tar, wrong = tmp_path / "a.tar", "sha256:" + "0" * 64
+    tar.write_bytes(make_tar({"f": b"one"}))
+    with engine:
+        import_(engine, tar, "a")
+        digest = engine.images.inspect("a")["RootFS"]["Layers"][0]
+        with open(tar, "rb", buffering=0) as file, Lease(engine.store, "test") as lease:
+            with pytest.raises(ArchiveError, match=f"layer has digest {digest} instead of {wrong}"):
+                engine.layer_store.add(file, "", lease, wrong)
         assert engine.system.check(full=True) == []
 
 

@@ -51,7 +51,9 @@ def add(store: Store, driver: Driver, stream: Readable, parent: str, lease: Leas
         check_digest(expected)
     if not parent:
         known = find_known(store, stream, lease, LEASE_LAYER)
-        if known is not None and expected in ("", known.diff_id):
+        if known is not None:
+            if expected and expected != known.diff_id:  # the stream is at its end: nothing else can come of it
+                raise ArchiveError(f"layer has digest {known.diff_id} instead of {expected}")
             return known
     plain, _ = decompress(stream)
     return _make(store, driver, parent, lease, lambda active, parents: driver.apply(active, parents, plain), expected)
