@@ -20,6 +20,14 @@ MAX_DEPTH = 100
 
 def parse(data: bytes, what: str, limit: int = CONFIG_LIMIT) -> dict[str, Any]:
     """The JSON object in `data`; `what` names it in the ArchiveError ("image config", "manifest")."""
+    value = parse_value(data, what, limit)
+    if not isinstance(value, dict):
+        raise ArchiveError(f"{what} must be a JSON object")
+    return value
+
+
+def parse_value(data: bytes, what: str, limit: int = CONFIG_LIMIT) -> Any:
+    """As `parse`, where it may be something else than an object."""
     if len(data) > limit:
         raise ArchiveError(f"{what} is too large: {len(data)} bytes, at most {limit} are read")
     try:
@@ -30,8 +38,6 @@ def parse(data: bytes, what: str, limit: int = CONFIG_LIMIT) -> dict[str, Any]:
         raise ArchiveError(f"{what} needs more memory than there is")
     except ValueError as e:
         raise ArchiveError(f"{what} is not valid JSON: {_short(e)}")
-    if not isinstance(value, dict):
-        raise ArchiveError(f"{what} must be a JSON object")
     for depth, text in _walk(value):
         if depth > MAX_DEPTH:
             raise ArchiveError(f"{what} is nested too deeply")
@@ -43,7 +49,7 @@ def parse(data: bytes, what: str, limit: int = CONFIG_LIMIT) -> dict[str, Any]:
     return value
 
 
-def _walk(value: dict[str, Any]) -> Iterator[tuple[int, str]]:
+def _walk(value: Any) -> Iterator[tuple[int, str]]:
     """Depth and text of every string and key, without recursion."""
     todo: list[tuple[int, Any]] = [(1, value)]
     while todo:

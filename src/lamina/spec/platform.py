@@ -10,6 +10,10 @@ import os
 
 from lamina.errors import InvalidArgument
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 # Names of machines (uname -m, Debian, Go), all mapped to Go's GOARCH and variant.
 ARCHITECTURES = {
     "amd64": ("amd64", ""), "x86_64": ("amd64", ""), "x86-64": ("amd64", ""),
@@ -79,3 +83,29 @@ def parse(text: str) -> Platform:
     if architecture == "arm64" and variant == "v8":
         variant = ""  # v8 is what arm64 means anyway: one platform, one spelling
     return Platform(system, architecture, variant)
+
+
+def choices(wanted: Platform) -> list[Platform]:
+    """The platforms whose images run where `wanted` was asked for, best first: lesser variants of arm and amd64 run on greater ones."""
+    system, architecture, variant = wanted.os, wanted.architecture, wanted.variant
+    if architecture == "arm":
+        newest = int(variant[1:]) if variant[1:].isdigit() else 7
+        found = [Platform(system, architecture, f"v{number}") for number in range(newest, 4, -1)]
+        return found + [Platform(system, architecture)] if newest >= 7 else found
+    if architecture == "amd64":
+        newest = int(variant[1:]) if variant[1:].isdigit() else 1
+        return [*(Platform(system, architecture, f"v{number}") for number in range(newest, 1, -1)), Platform(system, architecture),
+                Platform(system, architecture, "v1")]
+    if architecture == "arm64" and variant[1:].isdigit():
+        found = [Platform(system, architecture, f"v{number}") for number in range(int(variant[1:]), 8, -1)]
+        return [*found, Platform(system, architecture)]
+    return [wanted] if variant else [wanted, *(Platform(system, architecture, f"v{number}") for number in range(1, 10))]
+
+
+def best(wanted: Platform, offered: Sequence[Platform | None]) -> int:
+    """Which of `offered` to take for `wanted`: its place, -1 if none will do."""
+    for choice in choices(wanted):
+        for place, platform in enumerate(offered):
+            if platform == choice:
+                return place
+    return -1
