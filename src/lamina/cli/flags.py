@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     Handler = Callable[[Cli, "Opts", list[str]], int]
 
 INT64 = 1 << 63
+EXPLAIN: FlagSpec = ("explain", "", "bool", False)  # lamina's own, which may also stand behind any verb
 
 
 class UsageError(Exception):
@@ -243,9 +244,11 @@ class Parser:
         if flag is None:
             if name == "help":
                 raise HelpWanted
-            if name in self.refused:
-                raise UsageError(f"unsupported flag: --{name} (docker has it, this version of lamina does not yet)")
-            raise UsageError(f"unknown flag: --{name}")
+            if name != "explain":
+                if name in self.refused:
+                    raise UsageError(f"unsupported flag: --{name} (docker has it, this version of lamina does not yet)")
+                raise UsageError(f"unknown flag: --{name}")
+            flag = EXPLAIN
         if sign:
             self._set(flag, value)
         elif flag[2] == "bool":

@@ -322,6 +322,7 @@ VALUE_WORDS: dict[str, str] = {}
 
 GLOBAL = {
     "debug": "Enable debug mode",
+    "explain": "Tell on stderr what is done, step by step, with times (also behind a command)",
     "host": "Daemon socket to connect to (refused: lamina has no daemon)",
     "log-level": 'What stderr tells: "debug" (as --debug), "info", "warn", "error" or "fatal" (no warnings)',
     "root": "Data root (LAMINA_ROOT; default /var/lib/lamina)",

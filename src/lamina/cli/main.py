@@ -11,6 +11,7 @@ import os
 import sys
 
 from lamina.errors import LaminaError
+from lamina.util import steps
 
 from .context import Cli, CliError, write_all
 from .flags import HelpWanted, Parser, UsageError, Verb
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 GLOBAL_FLAGS: tuple[FlagSpec, ...] = (
     ("debug", "D", "bool", False),
+    ("explain", "", "bool", False),
     ("host", "H", "list", None),
     ("log-level", "l", "string", "info"),
     ("root", "", "string", ""),
@@ -46,9 +48,20 @@ def entry() -> None:
 
 def main(argv: list[str], cli: Cli | None = None) -> int:
     """Runs one command line and returns its exit code; never raises. `cli` is given by tests."""
+    code = _main(argv, cli)
+    if steps.tell is not None:
+        from .explain import end
+
+        end(code)
+    return code
+
+
+def _main(argv: list[str], cli: Cli | None) -> int:
     debug = False
     try:
         opts, words = _globals(argv)
+        if opts["explain"]:
+            _explain()
         debug = opts["debug"] = opts["debug"] or opts["log-level"] == "debug"
         if cli is None:
             cli = _cli(opts)
@@ -145,6 +158,12 @@ def _cli(opts: Opts) -> Cli:
     return Cli(os.path.abspath(root), os.path.abspath(runroot), debug=opts["debug"], quiet=quiet)
 
 
+def _explain() -> None:
+    from .explain import begin
+
+    begin()
+
+
 def _default(for_root: str, variable: str, below_home: str) -> str:
     if os.geteuid() == 0:
         return for_root
@@ -186,6 +205,8 @@ def _group(cli: Cli, group: str, words: list[str]) -> int:
     try:
         parser.parse(words)
         words = parser.rest
+        if parser.opts.get("explain"):
+            _explain()
     except HelpWanted as e:
         if e.deprecated:
             cli.err("Flag shorthand -h has been deprecated, please use --help")
@@ -228,6 +249,8 @@ def _run(cli: Cli, command: str, target: str, argv: list[str]) -> int:
     args = parser.rest
     if len(args) < verb.minimum or (verb.maximum is not None and len(args) > verb.maximum):
         raise CliError(_arity(cli.path, command, target, verb))
+    if parser.opts.get("explain"):
+        _explain()
     return verb.handler(cli, parser.opts, args)
 
 

@@ -15,6 +15,7 @@ import time
 
 import lamina.errors as errors
 from lamina.monitor import protocol
+from lamina.util import steps
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 SOCK = "sock"
+HEAR_OUT = 10.0  # seconds that a monitor has for cleaning up while somebody listens to its steps
 SUN_PATH = 107  # bytes that fit into sockaddr_un with the final NUL
 
 
@@ -43,6 +45,9 @@ class Client:
         self._replies: list[dict[str, Any]] = []
         self._awaited = 0  # requests whose reply nobody waits for, ahead of those that somebody does
         self._sending = bytearray()
+        self.explains = steps.tell is not None  # its monitor tells its steps, after its start was asked for or `attach`
+        if self.explains:
+            steps.sources.append(self)
         sock.setblocking(False)
         self._send(protocol.json_frame(protocol.C_HELLO, {"version": protocol.VERSION}))
 
@@ -108,7 +113,10 @@ class Client:
 
     def attach(self, *, stdin: bool = False, stdout: bool = True, stderr: bool = True) -> None:
         """Asks for output from now on, and for the right to write stdin; returns when it is granted (output may precede)."""
-        self._request(protocol.json_frame(protocol.C_ATTACH, {"stdin": stdin, "stdout": stdout, "stderr": stderr}), wait=True)
+        self._attach({"stdin": stdin, "stdout": stdout, "stderr": stderr}, wait=True)
+
+    def _attach(self, how: dict[str, bool], *, wait: bool) -> None:
+        self._request(protocol.json_frame(protocol.C_ATTACH, {**how, "explain": True} if self.explains else how), wait)
 
     def signal(self, number: int, *, wait: bool = True) -> None:
         """Sends a signal to the container's init (or the exec's process). Raises what the monitor answers, e.g. Conflict."""
@@ -177,8 +185,21 @@ class Client:
             pass
         return self.result()
 
+    def hear_out(self) -> None:
+        """After the end: takes what the monitor tells of its cleaning up (--explain), until it goes."""
+        end = time.monotonic() + HEAR_OUT
+        try:
+            while self.explains and self.ended and not self.gone:
+                self._step(end)
+        except (OSError, errors.LaminaError):
+            pass  # it was in no hurry, or told nonsense: there is no more to hear
+
     def close(self) -> None:
         """Detaches. Never harms the container."""
+        if self.explains:
+            self.hear_out()
+            steps.sources.remove(self)
+            self.explains = False
         self.gone = True
         self.sock.close()
         if self.pid:
@@ -247,6 +268,10 @@ class Client:
             self.error = protocol.restore(protocol.parse_object(payload))
         elif kind == protocol.M_HELLO:
             self.hello = protocol.parse_object(payload)
+        elif kind == protocol.M_STEP:
+            if steps.tell is not None:
+                step = protocol.parse_object(payload)
+                steps.tell(str(step["text"]), who=str(step["who"]), at=int(step["at"]))
         else:
             raise protocol.ProtocolError(f"frame of unknown type {kind:#x} from the monitor")
 
@@ -261,7 +286,10 @@ def connect(run_dir: str, name: str = SOCK) -> Client:
     except BaseException:
         sock.close()
         raise
-    return Client(sock)
+    client = Client(sock)
+    if client.explains:
+        client._attach({}, wait=False)
+    return client
 
 
 def with_short_path(directory: str, name: str, use: Any) -> None:

@@ -18,6 +18,7 @@ from lamina.monitor import place, protocol
 from lamina.monitor.client import Client
 from lamina.monitor.prepared import Prepared, owns_pidns, prepared
 from lamina.monitor.wire import receive, send_job
+from lamina.util import steps
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -64,6 +65,7 @@ def spawn_monitor(plan: Mapping[str, Any], attach: Mapping[str, bool] | None = N
 
 def live(sock: _socket.socket, for_exec: bool) -> None:
     """In the helper that `Prepared` has forked: gets everything ready, forks the monitor, and that lives. Returns when all is over."""
+    steps.tell = None  # that was our maker's
     try:
         detach(sock)
         if for_exec:

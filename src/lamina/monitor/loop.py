@@ -105,6 +105,7 @@ class Session:
 
     def linger(self) -> None:
         """Serves on until every client has got all that it was to get, or is gone."""
+        self.server.release()
         while self.server.peers:
             self._turn(None)
 

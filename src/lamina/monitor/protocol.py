@@ -18,6 +18,7 @@ allocated for what was merely announced. Both sides begin with HELLO; the monito
     0x06 SIGNAL  u8 number                                   0x86 ERROR   {"class","message","exit_code"}: it could not be started
     0x07 PAUSE                                               0x87 CREDIT  u32: so many bytes of STDIN were taken
     0x08 UNPAUSE                                             0x88 EXIT    u32 exit code (128+n: killed by signal n)
+                                                             0x89 STEP    {"who","at","text"}: what was done (--explain)
 
 - ATTACH, RESIZE, SIGNAL, PAUSE and UNPAUSE are requests: each is answered by one REPLY, in order. STDIN and STDIN_CLOSE aren't.
 - Any number of clients may be connected at once. Output goes to the clients that have asked for it, from then on.
@@ -25,6 +26,8 @@ allocated for what was merely announced. Both sides begin with HELLO; the monito
   memory stays bounded. Bytes that nobody can take any more (the process closed its stdin) are credited and dropped.
 - STARTED comes once to every client, at once if it has started already. Then EXIT, after all output that the client was to get, and
   the monitor closes. ERROR instead of STARTED or EXIT is the end as well.
+- STEP goes to clients whose ATTACH had "explain": true, also after EXIT: they are told how everything is undone, and only then the
+  monitor closes. `at`: nanoseconds of the host's monotonic clock.
 - Output is lossless: when a client is more than BEHIND (1 MiB) late, the monitor stops reading the container's output until that
   client has read or is gone.
 """
@@ -51,7 +54,7 @@ U32 = Struct("!I")
 U32_NATIVE = Struct("=I")  # of struct ucred, not of the wire
 
 C_HELLO, C_ATTACH, C_STDIN, C_STDIN_CLOSE, C_RESIZE, C_SIGNAL, C_PAUSE, C_UNPAUSE = range(0x01, 0x09)
-M_HELLO, M_REPLY, M_STDOUT, M_STDERR, M_STARTED, M_ERROR, M_CREDIT, M_EXIT = range(0x81, 0x89)
+M_HELLO, M_REPLY, M_STDOUT, M_STDERR, M_STARTED, M_ERROR, M_CREDIT, M_EXIT, M_STEP = range(0x81, 0x8A)
 
 
 class ProtocolError(errors.LaminaError):

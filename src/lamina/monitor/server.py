@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import _socket
 import os
+import time
 
 import lamina.errors as errors
 from lamina.monitor import protocol
 from lamina.monitor.client import check_peer, with_short_path
+from lamina.util import steps
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -36,7 +38,7 @@ CREDIT_STEP = protocol.WINDOW // 8
 class Peer:
     """One connected client; `number` is never used twice."""
 
-    __slots__ = ("closing", "credit", "greeted", "number", "out", "parser", "sock", "stderr", "stdin", "stdout", "window")
+    __slots__ = ("closing", "credit", "greeted", "number", "out", "parser", "sock", "stderr", "stdin", "stdout", "steps", "window")
 
     def __init__(self, sock: _socket.socket, number: int) -> None:
         sock.setblocking(False)
@@ -45,6 +47,7 @@ class Peer:
         self.parser = protocol.Parser()
         self.out = bytearray()
         self.stdin = self.stdout = self.stderr = False
+        self.steps = False  # wants to be told what is done (--explain)
         self.greeted = False
         self.closing = False  # nothing more to say: close when the queue is empty
         self.window = protocol.WINDOW
@@ -154,7 +157,23 @@ class Server:
         """The last frame (EXIT or ERROR) for everyone, and for whoever comes after."""
         self.last = message
         for peer in list(self.peers.values()):
-            self.end(peer, message)
+            if peer.steps:
+                self.send(peer, message)
+            else:
+                self.end(peer, message)
+
+    def step(self, text: str, /, *, who: str = "monitor", at: int = 0, now: bool = False) -> None:
+        """steps.tell of a monitor: to the clients that asked for it. One that doesn't read misses some."""
+        message = protocol.json_frame(protocol.M_STEP, {"who": who, "at": at or time.monotonic_ns(), "text": text})
+        for peer in list(self.peers.values()):
+            if peer.steps and len(peer.out) <= protocol.BEHIND:
+                self.send(peer, message)
+
+    def release(self) -> None:
+        """After the last step: lets go of those who have stayed for it."""
+        for peer in list(self.peers.values()):
+            if not peer.closing:
+                self.end(peer, b"")
 
     def end(self, peer: Peer, message: bytes) -> None:
         peer.closing = True
@@ -195,6 +214,8 @@ class Server:
             return
         del self.peers[peer.sock.fileno()]
         peer.sock.close()
+        if peer.steps and not any(other.steps for other in self.peers.values()):
+            steps.tell = None
         if peer.stdin:
             peer.stdin = False
             self.subject.stdin_closed()
@@ -273,3 +294,6 @@ class Server:
         peer.stdin = how.get("stdin") is True
         peer.stdout = how.get("stdout") is True
         peer.stderr = how.get("stderr") is True
+        peer.steps = how.get("explain") is True
+        if peer.steps:
+            steps.tell = self.step

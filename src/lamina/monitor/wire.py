@@ -7,7 +7,7 @@ after that is `protocol`.
 from __future__ import annotations
 
 import lamina.errors as errors
-from lamina.util import fastjson
+from lamina.util import fastjson, steps
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,7 +19,8 @@ MAX_PLAN = 16 << 20
 
 
 def send_job(sock: _socket.socket, plan: Mapping[str, Any], attach: Mapping[str, bool] | None) -> None:
-    send(sock, {"plan": dict(plan), "attach": None if attach is None else dict(attach)})
+    explain = {} if steps.tell is None else {"explain": True}
+    send(sock, {"plan": dict(plan), "attach": {**(attach or {}), **explain} if attach or explain else None})
 
 
 def send(sock: _socket.socket, message: dict[str, Any]) -> None:

@@ -17,6 +17,7 @@ from struct import pack
 from lamina.errors import InvalidArgument, NotSupported, StartError
 from lamina.linux import caps, fds, fs, ns, prctl, tty, uts
 from lamina.linux import mount as m
+from lamina.util import steps
 
 from . import devices, handshake, plan, process, rootfs, sysctl, texts
 from .cgroups.cgroup import enter_fds
@@ -192,6 +193,8 @@ def _run(body: Callable[[_socket.socket], None], sock: _socket.socket, keep: Seq
         sys.meta_path.clear()
         close_but([sock.fileno(), *keep])
         process.reset_signals()
+        if steps.tell is not None:  # our maker's, whose sockets are not ours
+            steps.tell = lambda text, **_: handshake.step(sock, text)
         body(sock)
     except BaseException as e:
         handshake.report(sock, e, PHASE.now)
@@ -222,6 +225,8 @@ def _child(todo: Plan, sock: _socket.socket, gate_fd: int) -> None:
         ns.unshare(ns.CLONE_NEWCGROUP)
     if todo.new_network:
         loopback_up()
+    if steps.tell is not None:
+        steps.tell(f"was born in the cgroup, in namespaces of its own: {', '.join(sorted(todo.own))}")
     master, slave = _build(todo)
     PHASE.now = "error during container init: session keyring"
     process.new_keyring()
@@ -236,10 +241,14 @@ def _child(todo: Plan, sock: _socket.socket, gate_fd: int) -> None:
     if todo.die_with_parent:
         die_with_parent(sock)
     path = process.find_program(wanted)
+    if steps.tell is not None:
+        steps.tell(process.became(wanted))
     fds.send_fds(sock, handshake.READY, [master] if master >= 0 else [])
     if master >= 0:
         os.close(master)
     handshake.await_start(sock)
+    if steps.tell is not None:
+        steps.tell(f"executes {path}")
     if gate_fd < 0:
         process.execute(wanted, path)
     if not os.read(gate_fd, 1):
@@ -263,8 +272,12 @@ def _build(todo: Plan) -> tuple[int, int]:
     proc = rootfs.private_proc()
     rootfs.make_private(proc)
     root = rootfs.attach_root(todo.rootfs)
+    if steps.tell is not None:
+        steps.tell("cut its table of mounts off from the host's, and put the union into it")
     PHASE.now = "error during container init: mounts"
     rootfs.mount_all(root, todo.mounts, todo.groups, proc)
+    if steps.tell is not None:
+        steps.tell("mounted " + ", ".join(op.destination for op in todo.mounts))
     PHASE.now = "error during container init: error creating device nodes"
     if todo.populate_dev:
         devices.populate(root, todo.nodes, proc)
@@ -274,6 +287,8 @@ def _build(todo: Plan) -> tuple[int, int]:
         master, slave = devices.open_pty(root, todo.process.console_size)
         if todo.populate_dev:
             devices.bind_console(root, slave)
+    if steps.tell is not None and todo.populate_dev:
+        steps.tell("made the devices of /dev" + (" and a terminal (pty)" if slave >= 0 else ""))
     PHASE.now = "error during container init: working directory"
     make_cwd(root, todo.process.cwd)
     PHASE.now = "error during container init: sysctl"
@@ -289,6 +304,9 @@ def _build(todo: Plan) -> tuple[int, int]:
     rootfs.hide(root, todo.masked, todo.readonly)
     if todo.readonly_root:
         m.mount_setattr(root, "", 0, m.MOUNT_ATTR_RDONLY)
+    if steps.tell is not None:
+        steps.tell(f"hid {steps.count(len(todo.masked), 'path')} of /proc and /sys, made {len(todo.readonly)} read-only"
+                   + (", and the root" if todo.readonly_root else ""))
     PHASE.now = "error during container init: hostname"
     if todo.hostname:
         _socket.sethostname(todo.hostname)
@@ -299,6 +317,9 @@ def _build(todo: Plan) -> tuple[int, int]:
         todo.before_pivot()
     PHASE.now = "error during container init: pivot_root"
     rootfs.pivot(root, proc)
+    if steps.tell is not None:
+        steps.tell((f"took the host name {todo.hostname}, " if todo.hostname else "")
+                   + "made the union its root (pivot_root) and let go of the host's tree")
     if todo.propagation:
         flag = plan.PROPAGATION[todo.propagation.removeprefix("r")]
         m.mount(None, "/", None, flag | (m.MS_REC if todo.propagation.startswith("r") else 0))

@@ -13,6 +13,7 @@ from struct import pack, unpack_from
 
 from lamina.errors import StartError
 from lamina.linux import caps, fds, ns, tty
+from lamina.util import steps
 
 from . import create, devices, handshake, process, rootfs, texts
 from .cgroups.cgroup import Cgroup, enter_fds
@@ -29,18 +30,23 @@ _JOIN = ns.CLONE_NEWNS | ns.CLONE_NEWPID | ns.CLONE_NEWNET | ns.CLONE_NEWIPC | n
 class ExecProcess(handshake.Init):
     """As Init; pid, pidfd and start_time are the helper's until wait_ready has returned, then the process's own."""
 
-    __slots__ = ()
+    __slots__ = ("is_helper",)
 
-    def wait_ready(self) -> None:
+    def __init__(self, pid: int, pidfd: int, sock: _socket.socket, prefix: str) -> None:
+        super().__init__(pid, pidfd, sock, prefix)
+        self.is_helper = True
+
+    def _next(self) -> tuple[bytes, list[int]]:
         # The clone holds the socket as well: the end of the stream alone wouldn't tell that the helper was killed.
-        assert self.sock is not None
-        poll = select.poll()
-        poll.register(self.sock.fileno(), select.POLLIN)
-        poll.register(self.pidfd, select.POLLIN)
-        ready = dict(poll.poll())
-        if self.sock.fileno() not in ready and not self._said():
-            self._fail(b"")
-        super().wait_ready()
+        if self.is_helper:
+            assert self.sock is not None
+            poll = select.poll()
+            poll.register(self.sock.fileno(), select.POLLIN)
+            poll.register(self.pidfd, select.POLLIN)
+            ready = dict(poll.poll())
+            if self.sock.fileno() not in ready and not self._said():
+                return b"", []
+        return super()._next()
 
     def _said(self) -> bool:
         """Whether a message came between poll's look at the socket and the helper's end."""
@@ -50,6 +56,7 @@ class ExecProcess(handshake.Init):
     def _took(self, message: bytes, received: Sequence[int]) -> None:
         os.waitid(os.P_PIDFD, self.pidfd, os.WEXITED)
         os.close(self.pidfd)
+        self.is_helper = False
         self.pid = unpack_from("=i", message, 1)[0]
         self.pidfd = received[0]
         self.master_fd = received[1] if len(received) > 1 else -1
@@ -103,6 +110,8 @@ def _helper(wanted: process.Process, sock: _socket.socket, pidfd: int, entering:
     phase.now = "error joining the container's namespaces"
     ns.setns(pidfd, _JOIN)
     os.chdir("/")
+    if steps.tell is not None:
+        steps.tell("entered the container's cgroup, then its namespaces: cgroup, ipc, mount, network, pid, uts")
     phase.now = "error preparing stdio"
     master = slave = null = -1
     if wanted.terminal:
@@ -115,6 +124,8 @@ def _helper(wanted: process.Process, sock: _socket.socket, pidfd: int, entering:
     phase.now = "error setting credentials"
     process.become(wanted, caps.last_cap())
     path = process.find_program(wanted)
+    if steps.tell is not None:
+        steps.tell(process.became(wanted))
     phase.now = "error forking"
     pid, child_pidfd = ns.clone_sibling()
     if pid:
@@ -129,4 +140,6 @@ def _helper(wanted: process.Process, sock: _socket.socket, pidfd: int, entering:
     if die_with_parent:
         create.die_with_parent(sock)
     handshake.await_start(sock)
+    if steps.tell is not None:
+        steps.tell(f"executes {path}")
     process.execute(wanted, path)

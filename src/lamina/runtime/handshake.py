@@ -1,18 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a new process and its maker tell each other: typed datagrams over a socket pair, errors included.
 
-Child to parent: READY (with fds: the pty's master, an exec's pidfd), ERROR (kind, text). Parent to child: START. The end of the
-stream after START means that exec succeeded: the child's end is close-on-exec. Whoever finds the other end gone gives up.
+Child to parent: STEP (when, what: only if somebody listens, see util/steps.py), then READY (with fds: the pty's master, an exec's
+pidfd) or ERROR (kind, text). Parent to child: START. The end of the stream after START means that exec succeeded: the child's end is close-on-exec. Whoever finds the other end gone gives up.
 """
 from __future__ import annotations
 
 import _socket
 import errno
 import os
+import time
 from struct import pack, unpack_from
 
 from lamina.errors import StartError
 from lamina.linux import fds, ns
+from lamina.util import steps
 
 from . import texts
 
@@ -20,7 +22,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-READY, ERROR, START = b"R", b"E", b"S"
+READY, ERROR, START, STEP = b"R", b"E", b"S", b"T"
 _LIMIT = 8192
 _TEXT = 6000
 
@@ -36,6 +38,14 @@ def report(sock: _socket.socket, error: BaseException, phase: str) -> None:
         text = f"{phase}: {error.__class__.__name__}: {error}"
     try:
         fds.send_fds(sock, ERROR + pack("=B", kind) + text.encode("utf-8", "replace")[:_TEXT], [])
+    except OSError:
+        pass
+
+
+def step(sock: _socket.socket, text: str) -> None:
+    """Tells a step of the child's; who made it passes that on."""
+    try:
+        fds.send_fds(sock, STEP + pack("=q", time.monotonic_ns()) + text.encode("utf-8", "replace")[:_TEXT], [])
     except OSError:
         pass
 
@@ -103,6 +113,14 @@ class Init:
         self._close_sock()
 
     def _receive(self) -> tuple[bytes, list[int]]:
+        while True:
+            message, received = self._next()
+            if message[:1] != STEP:
+                return message, received
+            if steps.tell is not None:
+                steps.tell(message[9:].decode("utf-8", "replace"), who="init", at=unpack_from("=q", message, 1)[0])
+
+    def _next(self) -> tuple[bytes, list[int]]:
         assert self.sock is not None
         while True:
             try:

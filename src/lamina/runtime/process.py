@@ -245,6 +245,13 @@ def become(process: Process, last_cap: int) -> None:
     os.umask(process.umask)
 
 
+def became(process: Process) -> str:
+    """What `become` has done, for `--explain`."""
+    return (f"became user {process.uid}:{process.gid} with {process.effective.bit_count()} capabilities, "
+            + ("behind a seccomp filter" if process.seccomp is not None else "without a seccomp filter")
+            + (", no new privileges" if process.no_new_privs else ""))
+
+
 def find_program(process: Process) -> str:
     """The path to execute for args[0], looked up as the final user in the container's PATH; raises with runc's texts.
 
