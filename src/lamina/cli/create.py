@@ -49,7 +49,7 @@ MORE_FLAGS: tuple[FlagSpec, ...] = (
     ("cpuset-cpus", "", "string", ""), ("cpuset-mems", "", "string", ""), ("device", "", "list", None),
     ("device-cgroup-rule", "", "rule", None), ("dns", "", "address", None), ("dns-opt", "", "list", None), ("dns-option", "", "list", None),
     ("dns-search", "", "domain", None), ("domainname", "", "string", ""), ("env-file", "", "list", None), ("group-add", "", "list", None),
-    ("ip", "", "string", ""), ("ipc", "", "string", ""), ("label-file", "", "list", None),
+    ("init", "", "bool", False), ("ip", "", "string", ""), ("ipc", "", "string", ""), ("label-file", "", "list", None),
     ("log-driver", "", "string", ""), ("log-opt", "", "list", None), ("mac-address", "", "string", ""),
     ("memory-reservation", "", "bytes", 0), ("memory-swap", "", "swap", 0), ("memory-swappiness", "", "int", -1),
     ("mount", "", "mount", None), ("oom-kill-disable", "", "bool", False), ("oom-score-adj", "", "int", 0), ("pid", "", "string", ""),
@@ -67,7 +67,7 @@ REFUSED = {
     "cpu-count": "", "cpu-percent": "", "cpu-rt-period": "",
     "cpu-rt-runtime": "", "device-read-bps": "", "device-read-iops": "", "device-write-bps": "", "device-write-iops": "",
     "disable-content-trust": "", "gpus": "", "health-cmd": "", "health-interval": "", "health-retries": "", "health-start-interval": "",
-    "health-start-period": "", "health-timeout": "", "init": "", "io-maxbandwidth": "", "io-maxiops": "", "ip6": "", "isolation": "",
+    "health-start-period": "", "health-timeout": "", "io-maxbandwidth": "", "io-maxiops": "", "ip6": "", "isolation": "",
     "kernel-memory": "", "link": "", "link-local-ip": "", "net-alias": "", "network-alias": "", "no-healthcheck": "", "quiet": "q",
     "restart": "", "runtime": "", "storage-opt": "", "userns": "", "volume-driver": "",
 }  # fmt: skip

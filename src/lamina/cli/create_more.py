@@ -33,7 +33,7 @@ RECURSIVE: dict[str, dict[str, bool]] = {
 PLAIN = {
     "cidfile": "ContainerIDFile", "cpu-period": "CpuPeriod", "cpu-quota": "CpuQuota",
     "cpu-shares": "CpuShares", "cpuset-cpus": "CpusetCpus", "cpuset-mems": "CpusetMems", "device-cgroup-rule": "DeviceCgroupRules",
-    "dns": "Dns", "dns-search": "DnsSearch", "add-host": "ExtraHosts", "group-add": "GroupAdd", "ipc": "IpcMode",
+    "dns": "Dns", "dns-search": "DnsSearch", "add-host": "ExtraHosts", "group-add": "GroupAdd", "init": "Init", "ipc": "IpcMode",
     "memory-reservation": "MemoryReservation", "memory-swap": "MemorySwap", "mount": "Mounts", "oom-kill-disable": "OomKillDisable",
     "oom-score-adj": "OomScoreAdj", "shm-size": "ShmSize", "volumes-from": "VolumesFrom",
 }  # fmt: skip

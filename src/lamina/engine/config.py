@@ -53,7 +53,7 @@ APPLIED = frozenset((
     "MemorySwappiness", "OomKillDisable",
 ))  # fmt: skip
 # Applied, too; only there when given, as in docker.
-OPTIONAL_HOST = frozenset(("Sysctls", "Tmpfs", "Mounts", "MaskedPaths", "ReadonlyPaths"))
+OPTIONAL_HOST = frozenset(("Init", "Sysctls", "Tmpfs", "Mounts", "MaskedPaths", "ReadonlyPaths"))
 # Whoever sets one of these needs `options` (checks, config.json) or `more_mounts`.
 SPECIAL = (
     "Dns", "DnsOptions", "DnsSearch", "ExtraHosts", "VolumesFrom", "Devices", "DeviceCgroupRules", "PidMode", "UTSMode", "SecurityOpt",
@@ -212,6 +212,8 @@ def host_config(body: dict[str, Any]) -> dict[str, Any]:
     if host["NetworkMode"] not in ("bridge", "none", "host"):
         raise NotSupported(f"network mode {host['NetworkMode']} is not supported yet", hint="bridge, none and host are")
     check_resources(host)
+    if not isinstance(host.get("Init", False), bool):
+        raise InvalidArgument("HostConfig.Init must be true or false")
     host["CapAdd"] = check_caps("CapAdd", host["CapAdd"])
     host["CapDrop"] = check_caps("CapDrop", host["CapDrop"])
     if not isinstance(host["ShmSize"], int) or host["ShmSize"] < 0:

@@ -220,6 +220,7 @@ def plan(
         "state_path": paths.container_state(record.id),
         "stop_signal": config["StopSignal"] or "SIGTERM",
         "auto_remove": record.auto_remove,
+        "init": bool(host.get("Init")),
         "remove": [paths.run_container(record.id), bundle] if record.auto_remove else [],
         "seccomp_path": seccomp,
         "events": {"path": paths.events, "attributes": {**(config["Labels"] or {}), "image": record.image_ref, "name": record.name}},

@@ -10,8 +10,9 @@ The plan, pure data: {"version":1, "id", "name", "run_dir" (of the socket), "sta
 removed), "mount": {"type":"overlay","lowers" (top first),"upper","work","volatile"} or {"type":"bind","source"}, "spec" (OCI config.json),
 "user" ("name:group", resolved in the root), "group_add", "workdir" (made if missing), "network" (network.plug's plan), "cgroup",
 "monitor_cgroup", "tty", "open_stdin", "stdin_once", "console_size"?: [rows, columns], "log": {"path","max_size","max_file"} or null,
-"seccomp_path" or null, "events"?: {"path","attributes"} (start, die, oom, pause, unpause go to that journal), "auto_remove",
+"seccomp_path" or null, "restart"? (restarts.py), "finished_at"? (of the run before), "events"?: {"path","attributes"} (start, die, oom, pause, unpause go to that journal), "auto_remove",
 "remove": [paths deleted after the exit was told]}. All paths are absolute; unknown keys are ignored.
+Also "init"?: true if an init of ours (runtime/initprogram.py) is to be process 1.
 """
 from __future__ import annotations
 
@@ -138,8 +139,17 @@ class Container(loop.Session):
     def launch_init(self, spec: dict[str, Any]) -> None:
         plan, stdio = self.plan, self.stdio
         assert stdio is not None
-        init = self.init = create.create(spec, rootfs=plan["rootfs"], container_id=plan["id"], stdio=stdio.child_fds(),
-                                         terminal=stdio.tty, cgroup=self.cgroup, seccomp=read_seccomp(plan))
+        inner = None
+        if plan.get("init"):
+            from lamina.runtime import initprogram
+
+            inner = initprogram.open_program()
+        try:
+            init = self.init = create.create(spec, rootfs=plan["rootfs"], container_id=plan["id"], stdio=stdio.child_fds(),
+                                             terminal=stdio.tty, cgroup=self.cgroup, seccomp=read_seccomp(plan), init=inner)
+        finally:
+            for fd in inner or ():
+                os.close(fd)
         self.undo.append(("init", self.kill_init))
         stdio.release_child_fds()
         self.settle()

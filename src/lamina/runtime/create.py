@@ -37,10 +37,9 @@ _ALL_SIGNALS = _signal.valid_signals()
 class Plan:
     """Everything the child needs, parsed and opened before the clone; `fds` are those it inherits, closed by both in the end."""
 
-    __slots__ = ("before_pivot", "cgroup_fds", "clone_flags", "die_with_parent", "domainname", "groups", "hostname", "joins", "keep",
-                 "masked", "mounts",
-                 "new_cgroup_ns", "new_network", "nodes", "own", "pid_ns", "populate_dev", "process", "propagation", "readonly",
-                 "readonly_root", "rootfs", "stdio", "sysctls")
+    __slots__ = ("before_pivot", "cgroup_fds", "clone_flags", "die_with_parent", "domainname", "groups", "hostname", "init", "joins",
+                 "keep", "masked", "mounts", "new_cgroup_ns", "new_network", "nodes", "own", "pid_ns", "populate_dev", "process",
+                 "propagation", "readonly", "readonly_root", "rootfs", "stdio", "sysctls")
 
     def __init__(self, spec: dict[str, Any], target: str | int, stdio: Sequence[int] | None, terminal: bool, program: bytes | None) -> None:
         linux = spec.get("linux") or {}
@@ -62,6 +61,7 @@ class Plan:
         self.joins: list[tuple[int, int]] = []
         self.pid_ns = -1
         self.die_with_parent = True
+        self.init: tuple[int, int, int] | None = None
         self.before_pivot: Callable[[], None] | None = None
         self.clone_flags = 0
         self.own: set[str] = set()
@@ -110,7 +110,8 @@ class Plan:
 
 def create(spec: dict[str, Any], *, rootfs: str | int, container_id: str = "", stdio: tuple[int, int, int] | None = None,
            terminal: bool = False, cgroup: Cgroup | None = None, seccomp: bytes | None = None, die_with_parent: bool = True,
-           gate_fd: int = -1, before_pivot: Callable[[], None] | None = None, hook_fds: Sequence[int] = ()) -> handshake.Init:
+           gate_fd: int = -1, before_pivot: Callable[[], None] | None = None, hook_fds: Sequence[int] = (),
+           init: tuple[int, int, int] | None = None) -> handshake.Init:
     """Starts to make a container; see `handshake.Init` for what follows: plug the network, wait_ready(), start().
 
     spec: OCI config.json. rootfs: its root directory on the host, or a detached mount's fd (stays the caller's). stdio: three fds for
@@ -119,18 +120,20 @@ def create(spec: dict[str, Any], *, rootfs: str | int, container_id: str = "", s
     calling thread ends. gate_fd: after START, wait for one byte from this fd (`lamina-runtime start` in another process); why exec failed
     is written to it.
     before_pivot: called in the child when the tree is built and the host's root is still there (OCI hooks); hook_fds stay open for it.
+    init: fds of `initprogram.open_program` (stay the caller's): that program becomes the container's first process, its command the second.
     Raises InvalidArgument or NotSupported for what config.json asks wrongly, OSError if the clone fails.
     """
     todo = Plan(spec, rootfs, stdio, terminal, seccomp)
     todo.die_with_parent = die_with_parent
     todo.before_pivot = before_pivot
+    todo.init = init
     into = -1
     try:
         if cgroup is not None:
             into = cgroup.clone_fd()
             todo.cgroup_fds = cgroup.prepare_enter(cloned_into=into >= 0)
             todo.groups = None if todo.new_cgroup_ns else dict(cgroup.paths)
-        keep = [*todo.cgroup_fds, *(fd for fd, _ in todo.joins), *(stdio or ()), gate_fd, *hook_fds]
+        keep = [*todo.cgroup_fds, *(fd for fd, _ in todo.joins), *(stdio or ()), gate_fd, *hook_fds, *(init or ())]
         if isinstance(rootfs, int):
             keep.append(rootfs)
         return fork_child(lambda sock: _child(todo, sock, gate_fd), todo.clone_flags, keep, texts.CREATE, into=into, pid_ns=todo.pid_ns)
@@ -235,7 +238,7 @@ def _child(todo: Plan, sock: _socket.socket, gate_fd: int) -> None:
     process.take_stdio(todo.stdio, slave, null)
     if slave >= 0:
         tty.set_controlling(0)
-    close_but([fd for fd in (sock.fileno(), master, gate_fd) if fd >= 0])
+    close_but([fd for fd in (sock.fileno(), master, gate_fd, *(todo.init or ())) if fd >= 0])
     PHASE.now = "error during container init: credentials"
     process.become(wanted, caps.last_cap())
     if todo.die_with_parent:
@@ -249,6 +252,9 @@ def _child(todo: Plan, sock: _socket.socket, gate_fd: int) -> None:
     handshake.await_start(sock)
     if steps.tell is not None:
         steps.tell(f"executes {path}")
+    if todo.init is not None:
+        PHASE.now = "error during container init: the init of --init"
+        process.execute_under_init(wanted, path, *todo.init)
     if gate_fd < 0:
         process.execute(wanted, path)
     if not os.read(gate_fd, 1):

@@ -12,6 +12,7 @@ import errno
 import os
 from fcntl import F_DUPFD_CLOEXEC, fcntl
 from stat import S_ISCHR, S_ISDIR, S_ISFIFO, S_ISREG
+from struct import pack
 
 from lamina.errors import InvalidArgument, StartError
 from lamina.linux import _libc, caps, fs, prctl, rlimit, seccomp, uts
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 _DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+INIT_NAME = b"/sbin/docker-init"  # what `ps` and `top` show of --init, as with docker; there is no such file
 _KEYCTL_JOIN_SESSION_KEYRING = 1
 _SECCOMP_FLAGS = {"SECCOMP_FILTER_FLAG_TSYNC": 0, "SECCOMP_FILTER_FLAG_LOG": seccomp.FLAG_LOG,
                   "SECCOMP_FILTER_FLAG_SPEC_ALLOW": seccomp.FLAG_SPEC_ALLOW}
@@ -294,3 +296,22 @@ def execute(process: Process, path: str) -> None:
         os.execve(path, process.args, process.env)
     except OSError as e:
         raise texts.exec_failure(path, e)
+
+
+def execute_under_init(process: Process, path: str, program: int, told: int, tell: int) -> None:
+    """The caller becomes the init `program` (fds: initprogram.open_program), the command is executed in a child of it. Both errors raise,
+    each in its process. Signals that come meanwhile wait for the init: they are blocked, and it takes them over blocked."""
+    _signal.pthread_sigmask(_signal.SIG_BLOCK, _signal.valid_signals())
+    prctl.set_child_subreaper(True)  # orphans come to it also where it isn't process 1
+    pid = os.fork()
+    if pid == 0:
+        os.setpgid(0, 0)
+        if process.terminal:
+            os.tcsetpgrp(0, os.getpid())  # from the background, which is all right while SIGTTOU is blocked
+        _signal.pthread_sigmask(_signal.SIG_SETMASK, ())
+        execute(process, path)
+    os.write(tell, pack("=i", pid))
+    os.set_inheritable(told, True)
+    if process.no_new_privs and process.seccomp is not None:
+        seccomp.load(process.seccomp, process.seccomp_flags)
+    os.execve(program, [INIT_NAME, b"--", *process.args], process.env)
