@@ -24,6 +24,9 @@ def run():  # type: ignore[no-untyped-def]
         here = __file__.rsplit("/", 2)[0]
         if here not in sys.path:
             sys.path.append(here)
+    from lamina import modules
+
+    modules.install()
     if sys._xoptions.get("lamina.face") == "runtime":
         from lamina.runtime import seal
 

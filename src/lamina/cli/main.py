@@ -10,6 +10,7 @@ import errno
 import os
 import sys
 
+from lamina import modules
 from lamina.errors import LaminaError
 from lamina.util import steps
 
@@ -43,6 +44,7 @@ def entry() -> None:
                 stream.flush()
         except OSError:
             pass
+    modules.renew()
     os._exit(code)
 
 

@@ -8,10 +8,13 @@ from __future__ import annotations
 import os
 import sys
 
+from lamina import modules
+
 
 def main() -> None:
     """The whole life of the process; it ends with os._exit, as there is nothing to flush."""
     code = 1
+    modules.install()
     try:
         if os.fork() == 0:
             code = start()
