@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from lamina.containers.store import Record
 from lamina.errors import Conflict, InvalidArgument, LaminaError
 from lamina.runtime.cgroups import Cgroup
+from lamina.util import steps
 
 from . import config as configs
 from . import planning, stopping
@@ -48,6 +49,8 @@ def rename(containers: Containers, record: Record, new: str) -> None:
         raise InvalidArgument("Neither old nor new names may be empty")
     old = record.name
     renamed = containers.records.rename(record.id, new)
+    if steps.tell is not None:
+        steps.tell(f"renamed container {steps.short(record.id)} from {old} to {renamed.name}; its layers and processes stay as they are")
     containers.event("rename", renamed, oldName="/" + old)
 
 
@@ -71,9 +74,13 @@ def update(containers: Containers, record: Record, body: dict[str, Any]) -> dict
         del resources["devices"]
         try:
             Cgroup.open(f"{containers.engine.store.names.cgroup}/{record.id}").update(resources)
+            if steps.tell is not None:
+                steps.tell(f"wrote the new limits into the cgroup {containers.engine.store.names.cgroup}/{record.id}")
         except LaminaError as e:
             raise type(e)(f"Cannot update container {record.id}: {e.message}") from None
     containers.records.update_config(record.id, {**record.config, "HostConfig": host})
+    if steps.tell is not None:
+        steps.tell(f"wrote them down for the next start of container {steps.short(record.id)}")
     containers.event("update", record)
     return {"Warnings": []}
 

@@ -13,6 +13,7 @@ from lamina.containers.state import MONITOR_LOST
 from lamina.containers.store import ContainerStore, Record, check_name
 from lamina.errors import Conflict, InvalidArgument, LaminaError, NotFound
 from lamina.store import removal
+from lamina.util import steps
 from lamina.util.ids import new_id, new_name
 
 from . import config as configs
@@ -55,6 +56,9 @@ class Containers:
         host = configs.host_config(body)
         planning.capabilities(host)  # one that can't be granted is told before anything is made
         image = self.engine.image_store.resolve(image_ref)
+        if steps.tell is not None:
+            chain = [layer.chain_id for layer in self.engine.layer_store.chain(image.chain_id)]
+            steps.tell(f"found image {image_ref}: {image.short_id}, {steps.count(len(chain), 'layer')}, top first: {steps.shorts(chain)}")
         facts = image.document
         if platform:
             check_platform(platform, facts, image_ref)
@@ -88,12 +92,17 @@ class Containers:
             check_name(name)
         bare = (name or "").removeprefix("/") or new_name(self.records.name_taken)
         layers = self.engine.layer_store
-        layers.init_layer(image.chain_id)
+        init = layers.init_layer(image.chain_id)
+        if steps.tell is not None:
+            steps.tell(f"laid the init layer on them: {self.engine.store.paths.layer_diff(init)}")
         created_volumes: list[str] = []
         if points:
             from . import volumes
 
             created_volumes = volumes.settle(self.engine, points, image.chain_id)
+            if steps.tell is not None:
+                steps.tell(f"settled what is mounted in it: {', '.join(point['Destination'] for point in points)}"
+                           + (f"; made volume {', '.join(created_volumes)}" if created_volumes else ""))
         record = Record(
             cid, bare, image_id=image.id, image_ref=image_ref, layer_chain=image.chain_id, driver=layers.driver.name,
             auto_remove=bool(host["AutoRemove"]), config={"Config": settings, "HostConfig": host, "Mounts": points, "MacAddress": mac},
@@ -106,11 +115,15 @@ class Containers:
             if created_volumes:
                 volumes.forget(self.engine, created_volumes)
             raise
+        if steps.tell is not None:
+            steps.tell(f"wrote down container {steps.short(cid)} under the name {bare}, and made its bundle {self.engine.store.paths.container(cid)}")
         try:
             layers.prepare_container(cid, image.chain_id)
         except BaseException:
             self.records.remove(cid)
             raise
+        if steps.tell is not None:
+            steps.tell(f"made its read-write layer, empty: {self.engine.store.paths.container_upper(cid)}")
         self.event("create", record)
         return {"Id": cid, "Warnings": warnings}
 
@@ -143,11 +156,15 @@ class Containers:
 
         with self.engine.store.db.write(durable=False) as db:
             ipam.release(db, record.id)
+        if steps.tell is not None:
+            steps.tell(f"gave back what container {steps.short(cid)} held while it ran: its address")
 
     def delete_row(self, record: Record, *, anonymous_volumes: bool) -> bool:
         """Row, name, address and references, in one transaction; the files are left to the removal journal."""
         gone = self.records.delete(record.id, anonymous_volumes=anonymous_volumes)
         if gone:
+            if steps.tell is not None:
+                steps.tell(f"struck container {steps.short(record.id)} from the database: its name, address and references are free")
             self.event("destroy", record)
         return gone
 
@@ -189,6 +206,8 @@ class Containers:
         filters = filters or {}
         listing.check_filters(filters)
         pairs = self.records.list_with_state()
+        if steps.tell is not None:
+            steps.tell(f"read {steps.count(len(pairs), 'container')} from the database, and what each is from its state.json")
         if any(key in filters for key in ("ancestor", "before", "since")):
             from .relations import related
 
@@ -304,6 +323,8 @@ class Containers:
         if client is None:
             raise Conflict(f"container {record.id} is not running")
         client.attach(**streams)
+        if steps.tell is not None:
+            steps.tell(f"attached to the monitor of container {steps.short(record.id)} by its socket", now=True)
         self._started[record.id] = record
         self.event("attach", record)
         return client

@@ -6,7 +6,7 @@ from __future__ import annotations
 from lamina.containers.store import Record
 from lamina.errors import Conflict, InvalidArgument, NotFound, NotSupported
 from lamina.linux import capnames
-from lamina.util import fastjson
+from lamina.util import fastjson, steps
 from lamina.util.atomic import read_file
 from lamina.util.ids import is_id, new_id
 
@@ -120,10 +120,16 @@ def launch(containers: Containers, plan: dict[str, Any], attach: dict[str, bool]
     if size is not None:
         plan = {**plan, "console_size": list(size)}
     containers.engine.store.close(lazy=True)
+    if steps.tell is not None:
+        steps.tell(f"found container {steps.short(plan['container_id'])} running; its process 1 is process {plan['init_pid']} of the host")
     client = start.launch(containers.engine, plan, attach)
+    if steps.tell is not None:
+        steps.tell("handed the plan to a monitor of the exec's own")
     try:
         start.meanwhile(containers.engine, None, sync=False)
         client.wait_started(START_TIMEOUT)
+        if steps.tell is not None:
+            steps.tell("heard from the monitor that the process runs", now=True)
     except BaseException:
         client.close()
         raise

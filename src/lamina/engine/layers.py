@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from lamina.spec.reference import familiar_name
+from lamina.util import steps
 from lamina.util.times import parse_rfc3339
 
 if TYPE_CHECKING:
@@ -29,6 +30,8 @@ class Layers:
             names.setdefault(image, []).append(f"{familiar_name(repo)}:{tag}")
         tops: dict[str, str] = {row[0]: row[1] for row in store.db.execute("SELECT id, chain_id FROM images")}
         rows = self.engine.layer_store.tree()
+        if steps.tell is not None:
+            steps.tell(f"read {steps.count(len(rows), 'layer')} from the database, with what stands on each")
         for row in rows:
             images = row["Images"]
             row["Created"] = parse_rfc3339(row["Created"]) // 1_000_000_000
@@ -61,11 +64,18 @@ class Layers:
         record = self.engine.containers.records.find(ref)
         if record is not None:
             upper = self.engine.store.paths.container_upper(record.id)
+            if steps.tell is not None:
+                steps.tell(f"found container {steps.short(record.id)}: its read-write layer, its init layer, its image's layers")
             return [upper, *layers.container_parents(record.layer_chain, driver=record.driver)]
         found = [layer for layer in layers.list() if ref in (layer.chain_id, layer.diff_id) or is_prefix(ref, layer.chain_id)]
         if found:
+            if steps.tell is not None:
+                steps.tell(f"found layer {steps.short(found[0].chain_id)}")
             return [layers.path(found[0].chain_id)]
-        return layers.lowers(self.engine.image_store.resolve(ref).chain_id)
+        image = self.engine.image_store.resolve(ref)
+        if steps.tell is not None:
+            steps.tell(f"found image {image.short_id}, and follows its layers from the top, layer {steps.short(image.chain_id)}, down")
+        return layers.lowers(image.chain_id)
 
     def top_of(self, ref: str) -> tuple[str, Record | None]:
         """(top chain id, container's record or None) of a container or image."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from lamina.containers.store import Record
 from lamina.errors import NotSupported
 from lamina.network import bridge
-from lamina.util import fastjson
+from lamina.util import fastjson, steps
 from lamina.util.atomic import read_file
 
 from . import inspection, planning
@@ -48,6 +48,8 @@ def inspect(containers: Containers, record: Record, size: bool) -> dict[str, Any
 
         body["NetworkSettings"]["Ports"] = ports.inspected(paths, record, state)
     body["AppArmorProfile"] = apparmor_profile(paths.container_config(record.id))
+    if steps.tell is not None:
+        steps.tell(f"read container {steps.short(record.id)}: what was asked from the database, what is from {paths.container_state(record.id)}")
     return body
 
 
@@ -84,6 +86,8 @@ def listdir(path: str) -> list[str]:
 
 def diff(containers: Containers, record: Record) -> list[dict[str, Any]]:
     changes = containers.engine.layer_store.container_changes(record.id, record.layer_chain, record.driver)
+    if steps.tell is not None:
+        steps.tell(f"compared the read-write layer {containers.engine.store.paths.container_upper(record.id)} with what lies below")
     return [{"Path": path.decode("utf-8", "surrogateescape"), "Kind": KINDS[kind]} for kind, path in changes]
 
 
@@ -93,6 +97,8 @@ def export(containers: Containers, record: Record, write: Callable[[memoryview],
 
     root = open_root(containers, record)
     try:
+        if steps.tell is not None:
+            steps.tell(f"opened the union of container {steps.short(record.id)}, and writes all of it as a tar")
         pack.pack_tree(root, write)
     finally:
         os.close(root)
@@ -130,6 +136,8 @@ def logs(
     if record.config["HostConfig"]["LogConfig"]["Type"] != "json-file":
         raise NotSupported("configured logging driver does not support reading")
     path = containers.engine.store.paths.container_log(record.id)
+    if steps.tell is not None:
+        steps.tell(f"reads the log that the monitor of container {steps.short(record.id)} writes: {path}")
     entries = read_logs(path, tail=None if tail < 0 else tail, since=since, until=until, follow=follow, stdout=stdout, stderr=stderr,
                         ended=lambda: not containers.records.state(record.id).live)  # fmt: skip
     for entry in entries:

@@ -14,7 +14,7 @@ from lamina.containers.store import Record
 from lamina.errors import LaminaError
 from lamina.monitor.prepared import kind, prepared
 from lamina.network import files, ipam, model
-from lamina.util import fastjson
+from lamina.util import fastjson, steps
 from lamina.util.atomic import write_file
 from lamina.util.lock import FileLock
 
@@ -46,6 +46,8 @@ def start(containers: Containers, record: Record, attach: dict[str, bool] | None
         network: dict[str, Any] = {"mode": record.config["HostConfig"]["NetworkMode"]}
         try:
             network, warnings = connect(containers, record)
+            if steps.tell is not None and network["mode"] == "bridge":
+                steps.tell(f"took the address {network['ipv4']} on the bridge {network['bridge']}")
             check_sources(record)
             text = files.host_resolv_conf()
             resolv, more = files.resolv_conf(text, host_network=network["mode"] == "host")
@@ -54,10 +56,16 @@ def start(containers: Containers, record: Record, attach: dict[str, bool] | None
                 resolv = files.custom_resolv_conf(text, dns=host["Dns"], search=host["DnsSearch"], options=host["DnsOptions"])
                 more = more if not host["Dns"] else []
             plan = write_bundle(containers, record, network, resolv)
+            if steps.tell is not None:
+                steps.tell(f"wrote config.json (OCI), resolv.conf, hosts and hostname into {bundle}")
             store.close(lazy=True)
             client = launch(engine, plan, attach)
+            if steps.tell is not None:
+                steps.tell("handed the plan to a monitor, a process of its own that stays as long as the container runs")
             meanwhile(engine, attach, sync=not record.auto_remove)
             client.wait_started(START_TIMEOUT)
+            if steps.tell is not None:
+                steps.tell(f"heard from the monitor that container {steps.short(record.id)} runs", now=True)
         except BaseException:
             if client is not None:
                 client.close()
@@ -73,6 +81,8 @@ def meanwhile(engine: Engine, attach: dict[str, bool] | None, *, sync: bool) -> 
     """What can be done while the monitor is at work: the record becomes durable, and who doesn't stay looks for what is to tidy up."""
     if sync:
         engine.store.db.sync()
+        if steps.tell is not None:
+            steps.tell("synced the database's log to the disk")
     if engine.meanwhile is not None:
         engine.meanwhile()
     if attach is None:

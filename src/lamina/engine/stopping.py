@@ -16,6 +16,7 @@ from lamina.errors import Conflict, LaminaError
 from lamina.linux import ns, signals
 from lamina.linux.signals import SIGKILL
 from lamina.monitor.client import Client, connect
+from lamina.util import steps
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -53,11 +54,16 @@ def stop(containers: Containers, record: Record, timeout: int | None, signal: st
         containers.event("kill", record, signal=str(number))
         if not send(client, number):
             return settle(containers, record, client)
+        if steps.tell is not None:
+            steps.tell(f"had signal {number} sent to the process 1 of container {steps.short(record.id)}; "
+                       + (f"waits {grace} s for its end" if grace >= 0 else "waits for its end"), now=True)
         if grace < 0:
             finish_wait(client, None)
         elif not ends_within(client, grace):
             containers.event("kill", record, signal=str(SIGKILL))
             send(client, SIGKILL)
+            if steps.tell is not None:
+                steps.tell("had SIGKILL sent, as the time was over", now=True)
             if not ends_within(client, PATIENCE):
                 raise LaminaError(f"cannot stop container: {record.id}: it doesn't end after SIGKILL")
         settle(containers, record, client)
@@ -110,6 +116,8 @@ def kill(containers: Containers, record: Record, signal: str) -> None:
         containers.event("kill", record, signal=str(number))  # before it is sent: the monitor writes "die" at once
         if not send(client, number):
             raise not_running(record)
+        if steps.tell is not None:
+            steps.tell(f"had signal {number} sent to the process 1 of container {steps.short(record.id)}", now=True)
         if number == SIGKILL:
             ends_within(client, PATIENCE)  # docker's kill returns when it's dead
             settle(containers, record, client)
@@ -150,6 +158,8 @@ def end_now(containers: Containers, record: Record) -> None:
         return
     with client:
         send(client, SIGKILL)
+        if steps.tell is not None:
+            steps.tell(f"had SIGKILL sent to the process 1 of container {steps.short(record.id)}", now=True)
         if not ends_within(client, PATIENCE):
             raise LaminaError(f"cannot remove container {record.id}: it doesn't end after SIGKILL")
 
@@ -160,6 +170,8 @@ def discard(containers: Containers, cid: str, state: State) -> None:
     forget_ports(containers, cid)
     remove_cgroup(containers, cid)
     containers.records.discard(cid)
+    if steps.tell is not None:
+        steps.tell(f"removed its files, the read-write layer among them: {containers.engine.store.paths.container(cid)}")
 
 
 def forget_ports(containers: Containers, cid: str) -> None:

@@ -15,7 +15,7 @@ from lamina.errors import StoreError
 from lamina.store.db import DB
 from lamina.store.paths import Names, Paths, engine_id
 from lamina.store.schema import LAYOUT
-from lamina.util import fastjson
+from lamina.util import fastjson, steps
 from lamina.util.atomic import read_file
 from lamina.util.identity import boot_id
 
@@ -36,6 +36,8 @@ class Store:
         self.names = Names(paths.root, paths.runroot)
         self.network_fs = network_fs
         self.db = DB(paths.database, wal=not network_fs)
+        if steps.tell is not None:
+            steps.tell(f"opened the store {paths.root} of engine {engine}; what doesn't survive a reboot is in {paths.runroot}")
 
     @classmethod
     def open(cls, root: str, runroot: str) -> Store:
