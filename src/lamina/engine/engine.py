@@ -7,6 +7,7 @@ on one data root at once. Not for sharing between threads: make one in each. Use
 
 from __future__ import annotations
 
+from lamina.store import presence
 from lamina.store.open import Store
 
 TYPE_CHECKING = False
@@ -111,15 +112,21 @@ class Engine:
         return Volumes(self)
 
     def close(self) -> None:
-        """Finishes what earlier commands or killed monitors left (two short reads where there is nothing), and closes the store."""
+        """Finishes what earlier commands or killed monitors left (three short reads where there is nothing), and closes the store."""
         monitor, self.monitor = self.monitor, None
         try:
             if monitor is not None:
                 monitor.cancel()
-            if self.lost or self.reap_at_close and self.unfinished():
+            cut_off = presence.cut_off(self.store.paths.runroot)
+            if cut_off:
+                from . import tidying
+
+                tidying.tidy(self, cut_off)
+            elif self.lost or self.reap_at_close and self.unfinished():
                 self.system.reap()
         finally:
             self.store.close(lazy=True)
+            self.store.leave()
 
     def __enter__(self) -> Engine:
         return self

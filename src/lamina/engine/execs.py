@@ -80,6 +80,7 @@ def plan_of(containers: Containers, record: Record, body: dict[str, Any]) -> dic
         "seccomp_path": None if privileged else start.seccomp_file(store.paths.runroot, host, spec),
         "cgroup": spec["linux"]["cgroupsPath"],
         "monitor_cgroup": f"{store.names.cgroup}/monitor",
+        "active": store.paths.active,
         "spec": spec,
     }
 

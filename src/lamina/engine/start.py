@@ -14,6 +14,7 @@ from lamina.containers.store import Record
 from lamina.errors import LaminaError
 from lamina.monitor.prepared import kind, prepared
 from lamina.network import files, ipam, model
+from lamina.store import presence
 from lamina.util import fastjson, steps
 from lamina.util.atomic import write_file
 from lamina.util.lock import FileLock
@@ -40,8 +41,13 @@ def start(containers: Containers, record: Record, attach: dict[str, bool] | None
         state = containers.records.state(record.id)
         if state.live:
             return None
+        if presence.cut_off(store.paths.runroot, record.id):
+            from . import tidying
+
+            tidying.clean(containers, record.id)
         if state.error == MONITOR_LOST:
             engine.system.clean_after_lost_monitor(record.id)
+        marker = presence.enter(store.paths.runroot, record.id)  # the monitor takes it over
         client: Client | None = None
         network: dict[str, Any] = {"mode": record.config["HostConfig"]["NetworkMode"]}
         try:
@@ -58,6 +64,7 @@ def start(containers: Containers, record: Record, attach: dict[str, bool] | None
             plan = write_bundle(containers, record, network, resolv)
             if steps.tell is not None:
                 steps.tell(f"wrote config.json (OCI), resolv.conf, hosts and hostname into {bundle}")
+            plan["marker"] = marker
             store.close(lazy=True)
             client = launch(engine, plan, attach)
             if steps.tell is not None:
@@ -72,6 +79,7 @@ def start(containers: Containers, record: Record, attach: dict[str, bool] | None
             if network.get("ports"):
                 engine.system.after_failed_start(record.id)
             containers.finish(record.id)
+            presence.leave(marker)
             raise
     client.warnings = warnings + more
     return client

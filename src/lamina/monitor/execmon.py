@@ -21,6 +21,7 @@ from lamina.monitor.main import fill_process, read_seccomp
 from lamina.monitor.stdio import Stdio
 from lamina.runtime import exec as joining
 from lamina.runtime.cgroups import Cgroup
+from lamina.store import presence
 from lamina.util import fastjson, times
 from lamina.util.atomic import read_file, write_file
 from lamina.util.ids import is_id
@@ -87,9 +88,11 @@ def run(plan: dict[str, Any], sock: _socket.socket, attach: Mapping[str, bool] |
         session.start()
     except BaseException as e:
         session.fail(e)
+        session.leave()
         session.linger()
         return 1
     session.end(session.serve())
+    session.leave()
     session.linger()
     return 0
 
@@ -100,13 +103,18 @@ class Exec(loop.Session):
         about.update(tty=bool(plan.get("tty")), open_stdin=bool(plan.get("open_stdin")))
         super().__init__(about, own_pidns=False)
         self.plan = plan
+        self.marker = ""
         self.stdin_once = bool(plan.get("stdin_once", True))
         self.state = states.State(boot_id=ns.boot_id(), monitor_pid=ns.own_pid(), monitor_start_time=ns.start_time())
 
     def start(self) -> None:
         """Joins the container and starts the process. Raises LaminaError or OSError."""
-        plan = self.plan
+        plan, state = self.plan, self.state
         os.makedirs(os.path.join(plan["run_dir"], EXECS), 0o700, exist_ok=True)
+        if plan.get("active"):
+            name = presence.name_of(state.monitor_pid, state.monitor_start_time, plan["container_id"], plan["exec_id"])
+            self.marker = os.path.join(plan["active"], name)
+            presence.make(self.marker)
         try:
             init = ns.open_process(plan["init_pid"], plan["init_start_time"])
         except ProcessLookupError:
@@ -116,7 +124,6 @@ class Exec(loop.Session):
             self.join(init)
         finally:
             os.close(init)
-        state = self.state
         state.status, state.pid, state.started_at = states.RUNNING, self.pid, times.now_ns()
         self.save()
         started = protocol.json_frame(protocol.M_STARTED, {"pid": self.pid, "started_at": state.started_at})
@@ -188,6 +195,10 @@ class Exec(loop.Session):
             write_record(self.plan, self.state)
         except OSError:
             pass  # the container may just have been removed, or the disk be full: the clients are told all the same
+
+    def leave(self) -> None:
+        if self.marker:
+            presence.leave(self.marker)
 
     def close_socket(self) -> None:
         self.server.close_listener()

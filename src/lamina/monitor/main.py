@@ -29,6 +29,7 @@ from lamina.monitor.lock import lock as lock
 from lamina.monitor.stdio import Stdio
 from lamina.runtime import create, profile, users
 from lamina.runtime.cgroups import Cgroup
+from lamina.store import presence
 from lamina.util import times
 
 TYPE_CHECKING = False
@@ -49,6 +50,7 @@ def run(plan: dict[str, Any], sock: _socket.socket, attach: Mapping[str, bool] |
         container.start()
     except BaseException as e:
         container.fail(e)
+        container.leave()
         container.linger()
         return 1
     try:
@@ -56,6 +58,7 @@ def run(plan: dict[str, Any], sock: _socket.socket, attach: Mapping[str, bool] |
     except BaseException as e:
         code = container.abandon(e)
     container.end(code)
+    container.leave()
     container.linger()
     return 0
 
@@ -71,6 +74,8 @@ class Container(loop.Session):
         self.published: Published | None = None
         self.state = states.State(boot_id=ns.boot_id(), monitor_pid=ns.own_pid(), monitor_start_time=ns.start_time())
         self.lock_fd = -1
+        self.marker = ""
+        self.clean = True  # False: something could not be undone, and the next command shall come for it
 
     # -- start
 
@@ -78,6 +83,7 @@ class Container(loop.Session):
         """Everything up to the running process. Raises LaminaError or OSError; `fail` undoes what was done."""
         plan = self.plan
         run_dir = plan["run_dir"]
+        self.take_over()
         os.makedirs(run_dir, 0o700, exist_ok=True)
         self.lock_fd = lock(run_dir)
         self.server.listen(run_dir, SOCK)
@@ -97,6 +103,16 @@ class Container(loop.Session):
         self.open_stdio()
         self.launch_init(spec)
         self.tell_started()
+
+    def take_over(self) -> None:
+        """From here on it is our absence that others notice (store.presence)."""
+        marker = self.plan.get("marker")
+        if marker:
+            name = presence.name_of(self.state.monitor_pid, self.state.monitor_start_time, self.plan["id"])
+            try:
+                self.marker = presence.take(marker, name)
+            except FileNotFoundError:
+                raise errors.StartError("the command that wanted it was killed, and another one has tidied up")
 
     def mount_root(self) -> None:
         plan, target = self.plan, self.plan["rootfs"]
@@ -247,6 +263,7 @@ class Container(loop.Session):
         clean = self.rewind()
         if not self.plan.get("auto_remove"):
             self.make_durable()
+        self.clean = clean
         for path in self.plan.get("remove") or () if clean else ():  # else the next command, which finds them, finishes it
             cleanup.remove_tree(path)
         self.unlock()
@@ -355,6 +372,10 @@ class Container(loop.Session):
         if self.init is not None and self.init.pidfd >= 0:
             self.init.abort()
         self.init, self.pid, self.pidfd = None, 0, -1
+
+    def leave(self) -> None:
+        if self.marker and self.clean:
+            presence.leave(self.marker)
 
     def unlock(self) -> None:
         os.close(self.lock_fd)

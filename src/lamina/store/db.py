@@ -14,7 +14,7 @@ from lamina.store.sqlite import sqlite
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from types import TracebackType
     from typing import Any
 
@@ -29,7 +29,7 @@ WAL_LIMIT = 512 * 1024  # beyond this `tidy` writes the WAL back: whoever opens 
 class DB:
     """A connection that opens on first use. Not for sharing: another thread or a child makes its own."""
 
-    __slots__ = ("path", "_connection", "_pid", "_synchronous", "_write", "_dirty", "wal")
+    __slots__ = ("path", "_connection", "_pid", "_synchronous", "_write", "_dirty", "announce", "wal")
 
     def __init__(self, path: str, *, wal: bool = True) -> None:
         self.path = path
@@ -39,6 +39,7 @@ class DB:
         self._synchronous = 2  # SQLite's own default: FULL
         self._write = _Write(self)
         self._dirty = False
+        self.announce: Callable[[], None] | None = None  # called once, before the first change
 
     # -- reading
     def execute(self, sql: str, params: Sequence[object] = ()) -> list[Row]:
@@ -72,6 +73,9 @@ class DB:
         """
         if self._write.active:
             raise AssertionError("a transaction inside a transaction")
+        if self.announce is not None:
+            announce, self.announce = self.announce, None
+            announce()
         self._write.durable = durable
         return self._write
 

@@ -12,6 +12,7 @@ import os
 import stat
 
 from lamina.errors import StoreError
+from lamina.store import presence
 from lamina.store.db import DB
 from lamina.store.paths import Names, Paths, engine_id
 from lamina.store.schema import LAYOUT
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 class Store:
     """An opened store. `.paths` `.db` `.engine_id` `.names` `.network_fs` (the file system's name if the root is on a network, else "")."""
 
-    __slots__ = ("paths", "db", "engine_id", "names", "network_fs")
+    __slots__ = ("paths", "db", "engine_id", "marker", "names", "network_fs")
 
     def __init__(self, paths: Paths, engine: str, *, network_fs: str = "") -> None:
         self.paths = paths
@@ -36,6 +37,8 @@ class Store:
         self.names = Names(paths.root, paths.runroot)
         self.network_fs = network_fs
         self.db = DB(paths.database, wal=not network_fs)
+        self.db.announce = self.begin
+        self.marker = ""
         if steps.tell is not None:
             steps.tell(f"opened the store {paths.root} of engine {engine}; what doesn't survive a reboot is in {paths.runroot}")
 
@@ -69,11 +72,24 @@ class Store:
         """Closes the database (see DB.close). Must come before a fork; using the store again is fine."""
         self.db.close(lazy=lazy)
 
+    def begin(self) -> None:
+        """Says that this process is about to change something. Done by the first transaction that writes; idempotent."""
+        if not self.marker:
+            self.marker = presence.enter(self.paths.runroot)
+
+    def leave(self) -> None:
+        """All is done: nobody need look after this process. Idempotent."""
+        marker, self.marker = self.marker, ""
+        if marker:
+            presence.leave(marker)
+            self.db.announce = self.begin
+
     def __enter__(self) -> Store:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
+        self.leave()
 
 
 def real_runroot(runroot: str) -> str:

@@ -70,7 +70,7 @@ class Paths:
     # What a data root holds, in the order in which it's made; and the same for the runroot.
     ROOT_DIRS = ("blobs", "blobs/sha256", "layers", "containers", "volumes", "events", "tmp", "trash")
     ROOT_FILES = ("layout.json", "host.json", "lamina.db", "lamina.db-wal", "lamina.db-shm", "lamina.db-journal", "lock")
-    RUN_DIRS = ("containers", "rootfs", "images", "cache")
+    RUN_DIRS = ("containers", "rootfs", "images", "cache", "active")
 
     def __init__(self, root: str, runroot: str) -> None:
         self.root = root
@@ -184,6 +184,11 @@ class Paths:
 
     def run_container(self, cid: str) -> str:
         return f"{self.runroot}/containers/{check_id(cid)}"
+
+    @property
+    def active(self) -> str:
+        """Of who is at work just now (store.presence)."""
+        return self.runroot + "/active"
 
     @property
     def network_known(self) -> str:

@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a command does that finds others cut off: killed commands, monitors, execs (store.presence). Rare, so it may take a while."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+from lamina.errors import Conflict, LaminaError
+from lamina.monitor import cleanup, execmon
+from lamina.monitor.client import SOCK
+from lamina.monitor.lock import lock
+from lamina.store import check, presence
+from lamina.util.identity import my_start_time
+from lamina.util.lock import FileLock
+
+from . import stopping
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from lamina.store.presence import Marker
+
+    from .containers import Containers
+    from .engine import Engine
+
+
+def tidy(engine: Engine, cut_off: Sequence[Marker]) -> None:
+    """Puts everything right that the dead have left, host and store. What can't be is left, with its marker, for the next command."""
+    done = []
+    for marker in cut_off:
+        path = marker.path
+        try:
+            if marker.container:  # from now on a monitor that the dead command has made comes too late
+                path = presence.take(path, presence.name_of(os.getpid(), my_start_time(), marker.container, marker.exec))
+            if marker.exec:
+                forget_exec(engine, marker)
+            elif marker.container:
+                after(engine.containers, marker.container)
+            done.append(path)
+        except FileNotFoundError:
+            continue  # another command was faster
+        except (LaminaError, OSError):
+            continue
+    engine.system.reap()
+    check.sweep(engine.store)
+    for path in done:
+        presence.leave(path)
+
+
+def after(containers: Containers, cid: str) -> None:
+    """After a killed monitor, or a start that nobody finished. A start that is under way sees to it itself."""
+    paths = containers.engine.store.paths
+    if containers.records.state(cid).lost:
+        containers.engine.system.after_lost_monitor(cid)
+        return
+    try:
+        bundle = FileLock(paths.container(cid) + "/lock")
+        if not bundle.try_acquire():
+            return
+    except FileNotFoundError:
+        clean(containers, cid)  # it has been removed: its id is never used again
+        return
+    try:
+        clean(containers, cid)
+    finally:
+        bundle.release()
+
+
+def clean(containers: Containers, cid: str) -> None:
+    """Unmounts, empties the cgroup, frees ports and address, of a container that doesn't run. For who keeps it from being started."""
+    paths = containers.engine.store.paths
+    run_dir = paths.run_container(cid)
+    if os.path.isdir(run_dir):
+        try:
+            fd = lock(run_dir, timeout=0)
+        except Conflict:
+            return  # a monitor lives, and tidies up by itself
+        try:
+            stopping.forget_ports(containers, cid)
+            cleanup.remove_mount(paths.rootfs(cid))
+            stopping.remove_cgroup(containers, cid)
+            cleanup.unlink(os.path.join(run_dir, SOCK))
+        finally:
+            os.close(fd)
+    containers.finish(cid)
+
+
+def forget_exec(engine: Engine, marker: Marker) -> None:
+    """The socket of a killed exec, and its record where nobody was to ask for it."""
+    paths = engine.store.paths
+    run_dir = paths.run_container(marker.container)
+    cleanup.unlink(paths.exec_socket(marker.container, marker.exec))
+    try:
+        plan, _ = execmon.read_record(run_dir, marker.exec)
+    except LaminaError:
+        return  # there is none, or none that could be asked for
+    if plan.get("auto_remove"):
+        cleanup.unlink(paths.exec_record(marker.container, marker.exec))

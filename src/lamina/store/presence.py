@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Who is at work: an empty file in the runroot for each command that changes something, and for each monitor, as long as it does. [hot]
+
+The name says who: `<pid>-<start time>`, with `-<container id>` where it is about one container, and `-<exec id>` behind that for an exec.
+One whose process is gone was cut off there; so every command learns by one look at a directory, which is nearly always empty, whether
+there is something to tidy up. A start is handed over by a rename: from the command to the monitor, or from a dead command to whoever
+tidies up after it. Exactly one of them gets it.
+"""
+from __future__ import annotations
+
+import os
+
+from lamina.util.identity import boot_id, is_alive, my_start_time
+
+DIRECTORY = "active"
+
+
+class Marker:
+    """One who is or was at work: its file, and what that says."""
+
+    __slots__ = ("container", "exec", "path")
+
+    def __init__(self, path: str, container: str, exec_id: str) -> None:
+        self.path = path
+        self.container = container
+        self.exec = exec_id
+
+
+def name_of(pid: int, start_time: int, container: str = "", exec_id: str = "") -> str:
+    return "-".join([str(pid), str(start_time), *([container] if container else ()), *([exec_id] if exec_id else ())])
+
+
+def enter(runroot: str, container: str = "") -> str:
+    """This process begins; the file's path, for `leave`."""
+    path = f"{runroot}/{DIRECTORY}/{name_of(os.getpid(), my_start_time(), container)}"
+    make(path)
+    return path
+
+
+def make(path: str) -> None:
+    try:
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    except FileNotFoundError:  # a runroot that an older lamina made
+        os.mkdir(os.path.dirname(path), 0o700)
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    os.close(fd)
+
+
+def leave(path: str) -> None:
+    """Idempotent."""
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        pass
+
+
+def take(path: str, name: str) -> str:
+    """The file becomes that of another process: its new path. FileNotFoundError when somebody else was faster."""
+    target = f"{os.path.dirname(path)}/{name}"
+    os.rename(path, target)
+    return target
+
+
+def cut_off(runroot: str, container: str = "") -> list[Marker]:
+    """Those whose process is gone; of one container only, if it is named."""
+    directory = f"{runroot}/{DIRECTORY}"
+    try:
+        names = os.listdir(directory)
+    except FileNotFoundError:
+        return []
+    found = []
+    for name in names:
+        pid, _, rest = name.partition("-")
+        start, _, rest = rest.partition("-")
+        if rest.startswith(container) and pid.isdigit() and start.isdigit() and not is_alive(int(pid), int(start), boot_id()):
+            container, _, exec_id = rest.partition("-")
+            found.append(Marker(f"{directory}/{name}", container, exec_id))
+    return found
