@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from lamina.util import steps
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
@@ -45,12 +47,16 @@ class Images:
         try:
             if client is not None:
                 client.pause()
+                if steps.tell is not None:
+                    steps.tell(f"had container {steps.short(record.id)} paused", now=True)
             try:
                 image_id = commit_image(self.engine.image_store, record, repository=repository or "", author=author, message=message,
                                         changes=changes or [])  # fmt: skip
             finally:
                 if client is not None:
                     client.unpause()
+                    if steps.tell is not None:
+                        steps.tell(f"had container {steps.short(record.id)} go on")
         finally:
             if client is not None:
                 client.close()

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from lamina.containers.store import Record
 from lamina.errors import Conflict, NotSupported
 from lamina.runtime.cgroups import Cgroup
+from lamina.util import steps
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -169,4 +170,6 @@ def top(containers: Containers, record: Record, words: list[str]) -> dict[str, A
         except (FileNotFoundError, ProcessLookupError):
             continue  # it has just ended
         rows.append([value(process) for _, value in wanted])
+    if steps.tell is not None:
+        steps.tell(f"read {len(rows)} processes of the cgroup {containers.engine.store.names.cgroup}/{record.id} from the host's /proc")
     return {"Titles": [header for header, _ in wanted], "Processes": rows}

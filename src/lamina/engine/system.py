@@ -12,6 +12,7 @@ from lamina.monitor import cleanup
 from lamina.monitor.main import lock
 from lamina.runtime.cgroups import detect
 from lamina.store import removal
+from lamina.util import steps
 
 from . import stopping
 
@@ -88,6 +89,8 @@ class System:
             self.engine.containers.note_lost(record, state)
         self.reap()
         check.sweep(self.engine.store)
+        if steps.tell is not None:
+            steps.tell("swept what killed commands have left")
         if repair:
             return check.repair(self.engine.store)[1]
         return check.check(self.engine.store, full=full)
@@ -107,6 +110,8 @@ class System:
             for name, names in (("Running", ("running", "restarting")), ("Paused", ("paused",)), ("Stopped", ("created", "exited", "dead")))
         }
         machine = os.uname()
+        if steps.tell is not None:
+            steps.tell(f"counted {steps.count(len(pairs), 'container')}, and asked the kernel what it is and can")
         return {
             "ID": store.engine_id,
             "Containers": len(pairs),
@@ -155,6 +160,8 @@ class System:
             Cgroup.open(name).remove()
         store.close()
         engine.reap_at_close = False  # there is no database any more
+        if steps.tell is not None:
+            steps.tell(f"removed the containers, the bridge {store.names.bridge}, the table {store.names.table} and the cgroup {store.names.cgroup}")
         for root in (paths.runroot, paths.root):
             refuse_foreign_mounts(root)
         for root, known in ((paths.runroot, paths.RUN_DIRS), (paths.root, paths.ROOT_DIRS)):

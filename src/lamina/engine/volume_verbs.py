@@ -7,6 +7,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from lamina.errors import InvalidArgument, LaminaError
+from lamina.util import steps
 from lamina.util.times import rfc3339nano
 from lamina.volumes.store import Volume, VolumeStore
 
@@ -34,6 +35,8 @@ class Volumes:
         volume = self.store.create(name, driver=driver, labels=labels, options=options)
         if known is None:
             self.event("create", volume.name)
+        if steps.tell is not None:
+            steps.tell(f"{'made' if known is None else 'found'} volume {volume.name}: {volume.mountpoint}")
         return shown(volume)
 
     def list(self, filters: dict[str, list[str]] | None = None) -> list[dict[str, Any]]:
@@ -42,6 +45,8 @@ class Volumes:
         check(filters, LIST_FILTERS)
         dangling = [value.lower() in ("1", "true") for value in filters.get("dangling", [])]
         found = []
+        if steps.tell is not None:
+            steps.tell("read the volumes, and which containers refer to them, from the database")
         for volume in self.store.list():
             if dangling and (not self.store.used_by(volume.name)) not in dangling:
                 continue
@@ -55,10 +60,14 @@ class Volumes:
         return found
 
     def inspect(self, name: str) -> dict[str, Any]:
+        if steps.tell is not None:
+            steps.tell(f"read the row of volume {name} from the database")
         return shown(self.store.get(name))
 
     def remove(self, name: str, *, force: bool = False) -> None:
         if self.store.remove(name, force=force):
+            if steps.tell is not None:
+                steps.tell(f"removed volume {name} and its files")
             self.event("destroy", name)
 
     def prune(self, filters: dict[str, Strings] | None = None) -> dict[str, Any]:

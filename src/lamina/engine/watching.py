@@ -12,6 +12,7 @@ from lamina.containers.store import Record
 from lamina.errors import InvalidArgument
 from lamina.runtime.cgroups import Cgroup
 from lamina.store import events as journal
+from lamina.util import steps
 from lamina.util.times import rfc3339nano
 
 if TYPE_CHECKING:
@@ -37,6 +38,8 @@ def events(
         if name not in FILTERS:
             raise InvalidArgument(f"invalid filter '{name}'")
     directory = engine.store.paths.events
+    if steps.tell is not None:
+        steps.tell(f"reads the journal that commands and monitors write: {directory}")
     source: Iterator[Event | None]
     if until is not None and until <= time.time_ns():
         source = journal.read(directory, since or 0, until)
@@ -104,6 +107,8 @@ def stats(containers: Containers, record: Record) -> dict[str, Any]:
     if not state.live:
         return body
     raw = Cgroup.open(f"{containers.engine.store.names.cgroup}/{record.id}").stats()
+    if steps.tell is not None:
+        steps.tell(f"read the counters of the cgroup {containers.engine.store.names.cgroup}/{record.id}")
     cpu, memory, pids = raw["cpu"], raw["memory"], raw["pids"]
     usage = cpu.get("usage", {})
     body["cpu_stats"] = {

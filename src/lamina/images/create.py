@@ -11,6 +11,7 @@ from lamina.store import events
 from lamina.store.db import DB
 from lamina.store.lease import Lease
 from lamina.store.open import Store
+from lamina.util import steps
 from lamina.util.fastjson import dumps, loads
 from lamina.util.times import now_ns
 
@@ -48,6 +49,9 @@ def insert(store: Store, image_id: str, config: bytes, *, chain_id: str, parent:
                    (image_id, config, chain_id, parent, size, created_ns))
         if name is not None:
             set_tag(db, name, image_id)
+    if steps.tell is not None:
+        steps.tell(f"wrote down image {steps.short(image_id)}, the digest of its config, on layer {steps.short(chain_id) or 'none'}"
+                   + (f", under the name {name.familiar()}" if name is not None else ""))
 
 
 def set_tag(db: DB, name: Reference, image_id: str) -> None:

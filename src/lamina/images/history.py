@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from lamina.util import steps
 from lamina.util.times import parse_rfc3339
 
 from .store import ImageStore
@@ -15,6 +16,8 @@ def history(images: ImageStore, ref: str) -> list[dict[str, Any]]:
     """A dict an entry: Id Created CreatedBy Tags Size Comment. Ids are known only along Parent; the others are "<missing>"."""
     image = images.resolve(ref)
     layers = list(reversed(images.layers.chain(image.chain_id)))
+    if steps.tell is not None:
+        steps.tell(f"read image {image.short_id} and its layers, bottom first: {steps.shorts(layer.chain_id for layer in layers)}")
     entries: list[dict[str, Any]] = []
     used = 0
     for step in image.document.get("history") or []:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from lamina.spec.imageconfig import run_config
+from lamina.util import steps
 from lamina.util.times import rfc3339nano
 
 from .store import Image, ImageStore
@@ -13,6 +14,8 @@ from .store import Image, ImageStore
 def inspect_image(images: ImageStore, ref: str) -> dict[str, Any]:
     """The image that `ref` means; NotFound "No such image: x"."""
     image = images.resolve(ref)
+    if steps.tell is not None:
+        steps.tell(f"read image {image.short_id}: its config, whose digest is its id, from the database")
     document = image.document
     rootfs: dict[str, Any] = {"Type": "layers"}
     diff_ids = (document.get("rootfs") or {}).get("diff_ids") or []

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from lamina.spec.reference import familiar_name
+from lamina.util import steps
 from lamina.util.times import now_ns
 
 from . import filters as f
@@ -56,6 +57,8 @@ def list_images(images: ImageStore, *, all: bool = False, filters: f.Filters | N
         elif dangling:
             continue
         result.append(_summary(image, [n[0] for n in names], [n[0] for n in with_digest], labels))
+    if steps.tell is not None:
+        steps.tell(f"read the images and their names from the database; {steps.count(len(result), 'image')} to show")
     return result
 
 

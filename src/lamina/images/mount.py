@@ -6,6 +6,7 @@ import os
 
 from lamina.errors import NotFound
 from lamina.linux.mount import MNT_DETACH, attach, mountinfo, umount
+from lamina.util import steps
 
 from .store import Image, ImageStore
 
@@ -21,6 +22,11 @@ def mount_image(images: ImageStore, ref: str) -> str:
             attach(fd, path)
         finally:
             os.close(fd)
+        if steps.tell is not None:
+            chain = [layer.chain_id for layer in images.layers.chain(image.chain_id)]
+            steps.tell(f"mounted the union of layers {steps.shorts(chain)} (top first), read-only, at {path}")
+    elif steps.tell is not None:
+        steps.tell(f"found image {image.short_id} mounted already, at {path}")
     return path
 
 
@@ -32,12 +38,16 @@ def umount_image(images: ImageStore, ref: str) -> str:
         raise NotFound(f"image {image.short_id} is not mounted")
     umount(path, MNT_DETACH)
     os.rmdir(path)
+    if steps.tell is not None:
+        steps.tell(f"unmounted {path}")
     return image.id
 
 
 def mounted_images(images: ImageStore) -> dict[str, str]:
     """Image id -> path, of all that are mounted."""
     targets = {info.target for info in mountinfo()}
+    if steps.tell is not None:
+        steps.tell("read the table of mounts, /proc/self/mountinfo")
     return {image.id: path for image in images.all() if (path := mount_path(images, image)) in targets}
 
 

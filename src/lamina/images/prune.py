@@ -6,6 +6,7 @@ from typing import Any
 
 from lamina.errors import Conflict, NotFound
 from lamina.spec.reference import familiar_name
+from lamina.util import steps
 from lamina.util.times import now_ns
 
 from . import filters as f
@@ -47,4 +48,6 @@ def prune_images(images: ImageStore, filters: f.Filters | None = None) -> dict[s
             work.finish()
             deleted += work.records
             reclaimed += work.reclaimed
+    if steps.tell is not None:
+        steps.tell(f"looked at every image: {steps.count(len(deleted), 'name or image')} removed")
     return {"ImagesDeleted": deleted or None, "SpaceReclaimed": reclaimed}

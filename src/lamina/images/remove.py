@@ -13,6 +13,7 @@ from lamina.containers.store import ContainerStore
 from lamina.errors import Conflict, NotFound
 from lamina.spec import reference
 from lamina.store.db import DB
+from lamina.util import steps
 
 from .create import tell
 from .store import Image, ImageStore, is_id_prefix
@@ -76,6 +77,8 @@ class Removal:
 
     def finish(self) -> None:
         """After the commit: events, and the data."""
+        if steps.tell is not None:
+            steps.tell("struck from the database: " + (", ".join(steps.short(name) for one in self.records for name in one.values()) or "nothing"))
         for action, image_id in self._news:
             tell(self.images.store, action, image_id)
         self.images.layers.finish_removals(self._keys)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from lamina.errors import NotFound
 from lamina.spec.reference import parse_repository
 
+from lamina.util import steps
+
 from .create import set_tag, tell
 from .store import ImageStore
 
@@ -17,4 +19,6 @@ def tag(images: ImageStore, source: str, target: str) -> None:
         if image is None:
             raise NotFound("No such image: " + images.shown(source))
         set_tag(db, name, image.id)
+    if steps.tell is not None:
+        steps.tell(f"pointed the name {name.familiar()} to image {image.short_id}")
     tell(images.store, "tag", image.id, name.familiar())

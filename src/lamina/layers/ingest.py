@@ -15,6 +15,7 @@ from lamina.linux.fs import syncfs
 from lamina.store import removal, trash
 from lamina.store.lease import Lease
 from lamina.store.open import Store
+from lamina.util import steps
 from lamina.util.atomic import fsync_dir
 from lamina.util.digest import check_digest
 from lamina.util.ids import new_id
@@ -54,6 +55,8 @@ def add(store: Store, driver: Driver, stream: Readable, parent: str, lease: Leas
         if known is not None:
             if expected and expected != known.diff_id:  # the stream is at its end: nothing else can come of it
                 raise ArchiveError(f"layer has digest {known.diff_id} instead of {expected}")
+            if steps.tell is not None:
+                steps.tell(f"hashed the tar: it is that of layer {steps.short(known.chain_id)}, which is here, so nothing was laid out")
             return known
     plain, _ = decompress(stream)
     return _make(store, driver, parent, lease, lambda active, parents: driver.apply(active, parents, plain), expected)
@@ -107,6 +110,9 @@ def _make(store: Store, driver: Driver, parent: str, lease: Lease, fill: Callabl
             raise ArchiveError(f"layer has digest {done.digest} instead of {expected}")
         _remove_work(store, active)
         _sync(active)
+        if steps.tell is not None:
+            steps.tell(f"laid out {steps.count(done.files, 'file')}, {done.bytes} bytes, and synced them; the digest of their tar (the diff id) "
+                       f"is {steps.short(done.digest)}")
         layer = Layer(chain_id(parent, done.digest), done.digest, parent, "", done.bytes, now_ns())
         shaped = driver.whole_trees or done.shaped_by_parent
         layer.data_key = (layer.chain_id if shaped else layer.diff_id)[7:]
@@ -169,5 +175,8 @@ def _publish(store: Store, driver: Driver, active: str, layer: Layer, lease: Lea
     for path in moved:
         if path:
             trash.remove_path(path)
+    if steps.tell is not None:
+        steps.tell(f"made layer {steps.short(layer.chain_id)} on {'layer ' + steps.short(layer.parent) if layer.parent else 'nothing'}: "
+                   + store.paths.layer_diff(key))
     return layer
 

@@ -13,6 +13,7 @@ from lamina.store import removal as journal
 from lamina.store.db import DB
 from lamina.store.lease import held
 from lamina.store.open import Store
+from lamina.util import steps
 
 USED = """SELECT EXISTS (SELECT 1 FROM images WHERE chain_id = ?1) OR EXISTS (SELECT 1 FROM layers WHERE parent = ?1)
           OR EXISTS (SELECT 1 FROM containers WHERE layer_chain = ?1)"""
@@ -54,6 +55,8 @@ def drop_init(store: Store, db: DB, top: str) -> list[str]:
 def finish(store: Store, keys: Iterable[str]) -> None:
     for key in keys:
         journal.finish(store, journal.LAYER_DATA, key)
+        if steps.tell is not None:
+            steps.tell(f"removed the layer's files: {store.paths.layer(key)}")
 
 
 def remove_unused(store: Store) -> list[str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 
 from lamina.errors import NotFound, StoreError
+from lamina.util import steps
 
 from . import chain
 from .drivers import load
@@ -125,6 +126,8 @@ class LayerStore:
             with Lease(self.store, "init layer of " + (top or "an empty image")) as lease:
                 lease.add("layer_data", key)
                 initlayer.make(self.store, self.driver, key, self.lowers(top), lease)
+                if steps.tell is not None:
+                    steps.tell(f"made the init layer, once for all containers of the image: {paths.layer_diff(key)}")
         return key
 
     def container_parents(self, top: str, *, driver: str = "") -> Strings:
