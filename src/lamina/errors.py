@@ -9,6 +9,7 @@
     ├── Forbidden                   exit 1    HTTP 403   not allowed, whatever the state
     ├── StoreError                  exit 1    HTTP 500   the data root: damaged, too new, foreign, full
     ├── ArchiveError                exit 1    HTTP 400   a tar, manifest or config that can't be believed
+    ├── RegistryError               exit 1    HTTP 502   another machine did not answer, or not as it should
     └── StartError                  exit 125  HTTP 500   the container could not be made or started
         ├── CommandNotExecutable    exit 126  HTTP 400
         └── CommandNotFound         exit 127  HTTP 400
@@ -57,6 +58,10 @@ class StoreError(LaminaError):
 
 class ArchiveError(LaminaError):
     http_status = 400
+
+
+class RegistryError(LaminaError):
+    http_status = 502
 
 
 class StartError(LaminaError):
