@@ -22,7 +22,7 @@ from lamina.monitor.stdio import Stdio
 from lamina.runtime import exec as joining
 from lamina.runtime.cgroups import Cgroup
 from lamina.store import presence
-from lamina.util import fastjson, times
+from lamina.util import fastjson, steps, times
 from lamina.util.atomic import read_file, write_file
 from lamina.util.ids import is_id
 
@@ -147,6 +147,8 @@ class Exec(loop.Session):
         joined = joining.exec_process(plan["init_pid"], process, spec=plan["spec"], cgroup_paths=paths, stdio=stdio.child_fds(),
                                       terminal=stdio.tty, seccomp=read_seccomp(plan), init_start_time=plan["init_start_time"])
         stdio.release_child_fds()
+        if steps.tell is not None:
+            steps.tell(f"made process {joined.pid} of the host, to enter container {steps.short(plan['container_id'])}")
         place.settle()
         joined.wait_ready()
         if stdio.tty:
@@ -154,6 +156,8 @@ class Exec(loop.Session):
             stdio.use_master(master)
         joined.start()
         self.pid, self.pidfd, self.state.start_time = joined.pid, joined.pidfd, joined.start_time
+        if steps.tell is not None:
+            steps.tell(f"let process {self.pid}, born inside, execute the command")
 
     def check_cwd(self, root: int, cwd: str) -> None:
         try:
@@ -172,6 +176,8 @@ class Exec(loop.Session):
             cleanup.unlink(record_path(self.plan["run_dir"], self.plan["exec_id"]))
         else:
             self.save()
+        if steps.tell is not None:
+            steps.tell(f"saw the end of the process, exit code {code}")
         self.server.finish(loop.exit_frame(code))
         forget_old(self.plan["run_dir"])
 

@@ -30,7 +30,7 @@ from lamina.monitor.stdio import Stdio
 from lamina.runtime import create, profile, users
 from lamina.runtime.cgroups import Cgroup
 from lamina.store import presence
-from lamina.util import times
+from lamina.util import steps, times
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -40,6 +40,11 @@ if TYPE_CHECKING:
 
     from lamina.monitor.publishing import Published
     from lamina.runtime.handshake import Init
+
+
+# What `rewind` tells (--explain); what isn't here goes by itself.
+UNDONE = {"root": "unmounted the union: {rootfs}", "cgroup": "removed the cgroup {cgroup}", "network": "saw the network interface go",
+          "ports": "let go of the published ports"}
 
 
 def run(plan: dict[str, Any], sock: _socket.socket, attach: Mapping[str, bool] | None) -> int:
@@ -87,6 +92,8 @@ class Container(loop.Session):
         os.makedirs(run_dir, 0o700, exist_ok=True)
         self.lock_fd = lock(run_dir)
         self.server.listen(run_dir, SOCK)
+        if steps.tell is not None:
+            steps.tell(f"took the plan, as process {self.state.monitor_pid} of the host; clients find it at {run_dir}/{SOCK}")
         self.undo.append(("socket", self.close_socket))
         spec = dict(plan["spec"])
         process = spec["process"] = dict(spec.get("process") or {})
@@ -99,6 +106,8 @@ class Container(loop.Session):
         resources = (spec.get("linux") or {}).get("resources") or {}
         if plan.get("cgroup"):
             self.cgroup = Cgroup.create(plan["cgroup"], resources, layout=place.layout())
+            if steps.tell is not None:
+                steps.tell(f"made the cgroup {plan['cgroup']}" + (", with limits" if resources.keys() - {"devices"} else ""))
             self.undo.append(("cgroup", self.cgroup.remove))
         self.open_stdio()
         self.launch_init(spec)
@@ -131,6 +140,9 @@ class Container(loop.Session):
             mount.attach(fd, target)
         finally:
             os.close(fd)
+        if steps.tell is not None:
+            upper = how.get("upper")
+            steps.tell(f"mounted the union at {target}: " + (f"{upper} over {' over '.join(how['lowers'])}" if upper else how["source"]))
 
     def prepare_process(self, root: int, process: dict[str, Any]) -> None:
         """Fills in what only the root can tell: user, groups, HOME; and makes the working directory."""
@@ -167,6 +179,8 @@ class Container(loop.Session):
             for fd in inner or ():
                 os.close(fd)
         self.undo.append(("init", self.kill_init))
+        if steps.tell is not None:
+            steps.tell(f"made process {init.pid} of the host, which will be process 1 of the container")
         stdio.release_child_fds()
         self.settle()
         network = plan.get("network") or {}
@@ -179,12 +193,17 @@ class Container(loop.Session):
                 if loop.has_ended(init.pidfd):
                     init.wait_ready()  # it died meanwhile: its own words are the reason
                 raise
+            if steps.tell is not None:
+                steps.tell(f"put {plug.INTERFACE} with {network['ipv4']} into its network namespace; the other end, {name}, is on the bridge "
+                           f"{network['bridge']}" if name else "turned on lo, the only interface of its network namespace")
             self.undo.insert(0, ("network", lambda: plug.unplug(network, name)))  # last of all: by then the namespace's death has done it
             if network.get("ports"):
                 from lamina.monitor import publishing
 
                 self.published = publishing.Published(network, name)
                 self.undo.append(("ports", self.close_ports))
+                if steps.tell is not None:
+                    steps.tell("published its ports: the firewall's table sends them in, and sockets hold them")
                 self.relay = self.published.relay
         init.wait_ready()
         if stdio.tty:
@@ -209,6 +228,8 @@ class Container(loop.Session):
         state.status, state.pid, state.start_time, state.started_at = states.RUNNING, self.pid, self.init.start_time, times.now_ns()
         self.save()
         self.event("start")
+        if steps.tell is not None:
+            steps.tell(f"let process {self.pid} execute its command, and wrote so into {self.plan['state_path']}")
         started = protocol.json_frame(protocol.M_STARTED, {"pid": self.pid, "started_at": state.started_at})
         self.server.started = started
         self.server.broadcast(started)
@@ -226,6 +247,8 @@ class Container(loop.Session):
         if self.state.status == states.PAUSED:
             raise errors.Conflict(f"Container {self.plan['id']} is already paused")
         self.cgroup.freeze()
+        if steps.tell is not None:
+            steps.tell(f"froze the cgroup {self.cgroup.path}")
         self.state.status = states.PAUSED
         self.save()
         self.event("pause")
@@ -234,6 +257,8 @@ class Container(loop.Session):
         if self.state.status != states.PAUSED or self.cgroup is None:
             raise errors.Conflict(f"Container {self.plan['id']} is not paused")
         self.cgroup.thaw()
+        if steps.tell is not None:
+            steps.tell(f"let the cgroup {self.cgroup.path} go on")
         self.state.status = states.RUNNING
         self.save()
         self.event("unpause")
@@ -256,6 +281,8 @@ class Container(loop.Session):
         self.save()
         if state.oom_killed:
             self.event("oom")
+        if steps.tell is not None:
+            steps.tell(f"saw the end of process 1, exit code {code}, and wrote so into {self.plan['state_path']}")
         self.event("die", exitCode=str(code), execDuration=str(max(0, state.finished_at - state.started_at) // times.BILLION))
         self.undo = [(what, undo) for what, undo in self.undo if what != "socket"]
         self.close_socket()
@@ -266,6 +293,8 @@ class Container(loop.Session):
         self.clean = clean
         for path in self.plan.get("remove") or () if clean else ():  # else the next command, which finds them, finishes it
             cleanup.remove_tree(path)
+            if steps.tell is not None:
+                steps.tell(f"removed {path}, as it was run with --rm")
         self.unlock()
 
     def abandon(self, error: BaseException) -> int:
