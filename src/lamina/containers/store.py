@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from lamina.store.db import Row
+    from lamina.store.lease import Lease
     from lamina.store.open import Store
 
 _FIRST = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789")
@@ -96,11 +97,12 @@ class ContainerStore:
         self.store = store
 
     # -- making
-    def insert(self, record: Record, *, volumes: Sequence[str] = (), image_must_exist: bool = True, durable: bool = True) -> None:
+    def insert(self, record: Record, *, volumes: Sequence[str] = (), image_must_exist: bool = True, durable: bool = True,
+               lease: Lease | None = None) -> None:
         """Adds the row, its references and an empty bundle directory (0700), in one transaction.
 
         Conflict with docker's text if the name is taken; NotFound if the image or a volume went away since it was looked up.
-        Durable unless the container is `--rm`, or the caller sees to it (DB.sync).
+        Durable unless the container is `--rm`, or the caller sees to it (DB.sync). lease: held its volumes until now.
         """
         check_name(record.name)
         bundle = self.store.paths.container(record.id)
@@ -117,6 +119,8 @@ class ContainerStore:
                     except IntegrityError:
                         raise Conflict(f"container id {record.id} is already in use") from None
                     self.add_volumes(record.id, volumes)
+                    if lease is not None:
+                        lease.release()
                     # Inside the transaction, so that a sweep, which takes the write lock, never meets the directory without its row.
                     try:
                         os.mkdir(bundle, 0o700)

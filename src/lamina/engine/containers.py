@@ -96,10 +96,14 @@ class Containers:
         if steps.tell is not None:
             steps.tell(f"laid the init layer on them: {self.engine.store.paths.layer_diff(init)}")
         created_volumes: list[str] = []
+        lease = None
         if points:
+            from lamina.store.lease import Lease
+
             from . import volumes
 
-            created_volumes = volumes.settle(self.engine, points, image.chain_id)
+            lease = Lease(self.engine.store, f"create {bare}")
+            created_volumes = volumes.settle(self.engine, points, image.chain_id, lease)
             if steps.tell is not None:
                 steps.tell(f"settled what is mounted in it: {', '.join(point['Destination'] for point in points)}"
                            + (f"; made volume {', '.join(created_volumes)}" if created_volumes else ""))
@@ -109,11 +113,14 @@ class Containers:
         )  # fmt: skip
         try:
             self.records.insert(
-                record, volumes=[p["Name"] for p in points if p["Type"] == "volume"], durable=not (starting and self.engine.store.db.wal)
+                record, volumes=[p["Name"] for p in points if p["Type"] == "volume"], durable=not (starting and self.engine.store.db.wal),
+                lease=lease,
             )
         except BaseException:
             if created_volumes:
                 volumes.forget(self.engine, created_volumes)
+            if lease is not None:
+                lease.release()
             raise
         if steps.tell is not None:
             steps.tell(f"wrote down container {steps.short(cid)} under the name {bare}, and made its bundle {self.engine.store.paths.container(cid)}")

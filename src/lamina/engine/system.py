@@ -11,7 +11,7 @@ from lamina.linux import mount
 from lamina.monitor import cleanup
 from lamina.monitor.main import lock
 from lamina.runtime.cgroups import detect
-from lamina.store import removal
+from lamina.store import presence, removal
 from lamina.util import steps
 
 from . import stopping
@@ -85,6 +85,11 @@ class System:
         """What is wrong with the store, if anything; `full` reads every byte, `repair` mends what can be mended."""
         from lamina.store import check
 
+        cut_off = presence.cut_off(self.engine.store.paths.runroot)
+        if cut_off:
+            from . import tidying
+
+            tidying.tidy(self.engine, cut_off)
         for record, state in self.engine.containers.records.list_with_state():
             self.engine.containers.note_lost(record, state)
         self.reap()

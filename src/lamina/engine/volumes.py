@@ -13,13 +13,15 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from lamina.store.lease import Lease
+
     from .engine import Engine
 
 
-def settle(engine: Engine, points: list[dict[str, Any]], chain_id: str) -> list[str]:
+def settle(engine: Engine, points: list[dict[str, Any]], chain_id: str, lease: Lease) -> list[str]:
     """Gives every mount point its source: makes missing bind sources and volumes. The names of volumes that are new.
 
-    On an error the volumes made so far are removed.
+    On an error the volumes made so far are removed; the lease holds the anonymous ones meanwhile.
     """
     from lamina.volumes.store import VolumeStore
 
@@ -35,7 +37,7 @@ def settle(engine: Engine, points: list[dict[str, Any]], chain_id: str) -> list[
                 check_propagation(point)
                 continue
             known = volumes.find(point["Name"]) if point["Name"] else None
-            volume = known or volumes.create(point["Name"] or None, labels=point.get("Labels"))
+            volume = known or volumes.create(point["Name"] or None, labels=point.get("Labels"), lease=lease)
             if known is None:
                 made.append(volume.name)
             point.update(Name=volume.name, Driver="local", Source=engine.store.paths.volume_data(volume.name))

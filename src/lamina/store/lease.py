@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 
+from lamina.store import removal
 from lamina.util.identity import boot_id, is_alive, my_start_time
 from lamina.util.ids import new_id
 from lamina.util.times import now_ns
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
     Item = tuple[str, str]
 
+VOLUME = "volume"  # of a container that is being made: an anonymous one that nobody else can know of
+
 
 class Lease:
     """`with Lease(store, "pull ubuntu:24.04") as lease: lease.add("blob", digest)`; ends with the block, or with the process."""
@@ -35,16 +38,22 @@ class Lease:
         self.id = ""
 
     def take(self, items: Sequence[Item] = ()) -> Lease:
-        """Not durable: after a power cut its owner is dead anyway."""
+        """Not durable: after a power cut its owner is dead anyway. In the caller's transaction if there is one."""
         assert not self.id, "taken twice"
-        lease = new_id()
-        with self.store.db.write(durable=False) as db:
-            db.execute("INSERT INTO leases (id, pid, start_time, boot_id, what, created_ns) VALUES (?,?,?,?,?,?)",
-                       (lease, os.getpid(), my_start_time(), boot_id(), self.what, now_ns()))
-            for kind, key in items:
-                db.execute("INSERT INTO lease_items VALUES (?,?,?)", (lease, kind, key))
-        self.id = lease
+        if self.store.db.in_transaction:
+            self._insert(self.store.db, items)
+        else:
+            with self.store.db.write(durable=False) as db:
+                self._insert(db, items)
         return self
+
+    def _insert(self, db: DB, items: Sequence[Item]) -> None:
+        lease = new_id()
+        db.execute("INSERT INTO leases (id, pid, start_time, boot_id, what, created_ns) VALUES (?,?,?,?,?,?)",
+                   (lease, os.getpid(), my_start_time(), boot_id(), self.what, now_ns()))
+        for kind, key in items:
+            db.execute("INSERT INTO lease_items VALUES (?,?,?)", (lease, kind, key))
+        self.id = lease
 
     def add(self, kind: str, key: str) -> None:
         """Holds one more thing; in the caller's transaction if there is one (so that "found and held" is one step)."""
@@ -57,8 +66,10 @@ class Lease:
                 db.execute("INSERT OR IGNORE INTO lease_items VALUES (?,?,?)", (self.id, kind, key))
 
     def release(self) -> None:
-        """Idempotent."""
-        if self.id:
+        """Idempotent. In the caller's transaction it counts with that; if that fails, call it again."""
+        if self.id and self.store.db.in_transaction:
+            _drop(self.store.db, self.id)
+        elif self.id:
             lease, self.id = self.id, ""
             with self.store.db.write(durable=False) as db:
                 _drop(db, lease)
@@ -104,11 +115,19 @@ def stale(db: DB) -> list[str]:
 
 
 def drop_stale(store: Store) -> int:
-    """Forgets the leases of the dead; how many."""
+    """Forgets the leases of the dead, and anonymous volumes that were made for a container which never came; how many leases."""
     if not stale(store.db):
         return 0
+    volumes = []
     with store.db.write(durable=False) as db:
         gone = stale(db)
         for lease in gone:
+            for (name,) in db.execute("SELECT key FROM lease_items WHERE lease_id=? AND kind=?", (lease, VOLUME)):
+                if db.changes("DELETE FROM volumes WHERE name=?1 AND anonymous=1 "
+                              "AND NOT EXISTS (SELECT 1 FROM container_volumes WHERE volume_name=?1)", (name,)):
+                    removal.enter(db, removal.VOLUME, name)
+                    volumes.append(name)
             _drop(db, lease)
+    for name in volumes:
+        removal.finish(store, removal.VOLUME, name)
     return len(gone)

@@ -22,6 +22,7 @@ from lamina.util.times import now_ns
 
 if TYPE_CHECKING:
     from lamina.store.db import DB, Row
+    from lamina.store.lease import Lease
 
 _COLUMNS = "name, created_ns, driver, labels, options, anonymous"
 ANONYMOUS_LABEL = "com.docker.volume.anonymous"  # docker's mark, so that `volume ls` filters and prune agree with it
@@ -57,9 +58,10 @@ class VolumeStore:
         self.store = store
 
     def create(self, name: str | None = None, *, driver: str = "local", labels: Mapping[str, str] | None = None,
-               options: Mapping[str, str] | None = None) -> Volume:
+               options: Mapping[str, str] | None = None, lease: Lease | None = None) -> Volume:
         """Makes a volume, durably; without a name an anonymous one. An existing one of that name is returned as it is, as docker does.
 
+        lease: holds an anonymous one, which goes with its owner unless a container refers to it by then.
         InvalidArgument for a bad name or an option (none exist yet); NotFound for another driver; Conflict for an existing one's driver.
         """
         anonymous = not name
@@ -84,6 +86,10 @@ class VolumeStore:
             self._make_directory(name)
             db.execute(f"INSERT INTO volumes ({_COLUMNS}) VALUES (?,?,'local',?,'{{}}',?)",
                        (name, volume.created_ns, fastjson.dumps(volume.labels), int(anonymous)))
+            if lease is not None and anonymous:
+                if not lease.id:
+                    lease.take()
+                lease.add("volume", name)
         for path in leftover:
             trash.remove_path(path)
         return volume
