@@ -149,34 +149,39 @@ def _sync(active: str) -> None:
 def _publish(store: Store, driver: Driver, active: str, layer: Layer, lease: Lease) -> Layer:
     """Rename and rows, as one step for everybody else. Not durable by itself: the row that will refer to the layer is."""
     moved: list[str] = []
-    key = layer.data_key
     with store.db.write(durable=False) as db:
         lease.add(LEASE_LAYER, layer.chain_id)
         known = db.one("SELECT diff_id, data_key, size, created_ns FROM layers WHERE chain_id = ?", (layer.chain_id,))
         if known is not None:
             layer.data_key, layer.size, layer.created_ns = known[1], known[2], known[3]
-            return layer
-        ready = db.one("SELECT diff_id FROM layer_data WHERE key = ? AND state = 'ready'", (key,))
-        if ready is not None and ready[0] != layer.diff_id:
-            raise StoreError(f"layer data {key} is recorded with another diff id", hint="lamina system check")
-        if ready is None:
-            moved += removal.settle(store, removal.LAYER_DATA, key)
-            if not driver.commit(active, key):
-                # Left by a crash between rename and row: nobody refers to it, and ours is whole.
-                left = store.paths.layer(key)
-                moved.append(trash.move(store, left))
-                if not driver.commit(active, key):
-                    raise StoreError(f"{left}: is in the way of a new layer")
-            db.execute("INSERT INTO layer_data (key, driver, version, diff_id, size, state) VALUES (?, ?, ?, ?, ?, 'ready')",
-                       (key, driver.name, driver.version, layer.diff_id, layer.size))
-        db.execute("INSERT INTO layers (chain_id, diff_id, parent, data_key, size, created_ns) VALUES (?, ?, ?, ?, ?, ?)",
-                   (layer.chain_id, layer.diff_id, layer.parent, key, layer.size, layer.created_ns))
-    fsync_dir(store.paths.layers)
+        else:
+            moved += _insert(store, driver, active, layer)
+    fsync_dir(store.paths.layers)  # also for what another process has just renamed there: it may not have got that far itself
     for path in moved:
         if path:
             trash.remove_path(path)
-    if steps.tell is not None:
+    if known is None and steps.tell is not None:
         steps.tell(f"made layer {steps.short(layer.chain_id)} on {'layer ' + steps.short(layer.parent) if layer.parent else 'nothing'}: "
-                   + store.paths.layer_diff(key))
+                   + store.paths.layer_diff(layer.data_key))
     return layer
 
+
+def _insert(store: Store, driver: Driver, active: str, layer: Layer) -> list[str]:
+    """Inside the transaction: the rename, unless the data is there already, and the rows. What to delete afterwards."""
+    db, key, moved = store.db, layer.data_key, []
+    ready = db.one("SELECT diff_id FROM layer_data WHERE key = ? AND state = 'ready'", (key,))
+    if ready is not None and ready[0] != layer.diff_id:
+        raise StoreError(f"layer data {key} is recorded with another diff id", hint="lamina system check")
+    if ready is None:
+        moved += removal.settle(store, removal.LAYER_DATA, key)
+        if not driver.commit(active, key):
+            # Left by a crash between rename and row: nobody refers to it, and ours is whole.
+            left = store.paths.layer(key)
+            moved.append(trash.move(store, left))
+            if not driver.commit(active, key):
+                raise StoreError(f"{left}: is in the way of a new layer")
+        db.execute("INSERT INTO layer_data (key, driver, version, diff_id, size, state) VALUES (?, ?, ?, ?, ?, 'ready')",
+                   (key, driver.name, driver.version, layer.diff_id, layer.size))
+    db.execute("INSERT INTO layers (chain_id, diff_id, parent, data_key, size, created_ns) VALUES (?, ?, ?, ?, ?, ?)",
+               (layer.chain_id, layer.diff_id, layer.parent, key, layer.size, layer.created_ns))
+    return moved

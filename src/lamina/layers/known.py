@@ -12,6 +12,7 @@ import stat
 
 from lamina.store.lease import Lease
 from lamina.store.open import Store
+from lamina.util.atomic import fsync_dir
 from lamina.util.digest import new_sha256
 
 from .store import Layer
@@ -45,6 +46,7 @@ def find(store: Store, stream: Readable, lease: Lease, kind: str) -> Layer | Non
         if row is None:
             return None
         lease.add(kind, row[0])
+    fsync_dir(store.paths.layers)  # whoever made it may not have got that far
     os.lseek(fd, 0, os.SEEK_END)
     return Layer(*row)
 
