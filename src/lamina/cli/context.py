@@ -40,13 +40,14 @@ def write_all(fd: int, data: bytes) -> None:
 
 
 class Cli:
-    __slots__ = ("_engine", "_monitor", "_pending", "_size", "_tty", "debug", "path", "quiet", "root", "runroot")
+    __slots__ = ("_engine", "_monitor", "_pending", "_size", "_tty", "debug", "exiting", "path", "quiet", "root", "runroot")
 
     def __init__(self, root: str, runroot: str, *, debug: bool = False, quiet: bool = False) -> None:
         self.root = root
         self.runroot = runroot
         self.debug = debug
         self.quiet = quiet  # no warnings
+        self.exiting = False  # the process ends when this is closed
         self.path = "lamina"  # the command path for messages: "lamina container ls"
         self._engine: Any = None
         self._monitor: Prepared | None = None
@@ -82,7 +83,7 @@ class Cli:
             monitor.cancel()
         engine, self._engine = self._engine, None
         if engine is not None:
-            engine.close()
+            engine.close(exiting=self.exiting)
 
     def is_tty(self, fd: int) -> bool:
         if fd not in self._tty:

@@ -37,7 +37,7 @@ LOG_LEVELS = ("debug", "info", "warn", "error", "fatal")
 
 def entry() -> None:
     """The process `lamina`: runs main() on our arguments and leaves at once, without the interpreter's tear-down."""
-    code = main([os.fsencode(word).decode("utf-8", "surrogateescape") for word in sys.argv[1:]])
+    code = main([os.fsencode(word).decode("utf-8", "surrogateescape") for word in sys.argv[1:]], exiting=True)
     for stream in (sys.stdout, sys.stderr):
         try:
             if stream is not None:  # it is None where the descriptor was closed
@@ -48,9 +48,9 @@ def entry() -> None:
     os._exit(code)
 
 
-def main(argv: list[str], cli: Cli | None = None) -> int:
-    """Runs one command line and returns its exit code; never raises. `cli` is given by tests."""
-    code = _main(argv, cli)
+def main(argv: list[str], cli: Cli | None = None, *, exiting: bool = False) -> int:
+    """Runs one command line and returns its exit code; never raises. `cli` is given by tests. exiting: the process ends with it."""
+    code = _main(argv, cli, exiting)
     if steps.tell is not None:
         from .explain import end
 
@@ -58,7 +58,7 @@ def main(argv: list[str], cli: Cli | None = None) -> int:
     return code
 
 
-def _main(argv: list[str], cli: Cli | None) -> int:
+def _main(argv: list[str], cli: Cli | None, exiting: bool) -> int:
     debug = False
     try:
         opts, words = _globals(argv)
@@ -67,6 +67,7 @@ def _main(argv: list[str], cli: Cli | None) -> int:
         debug = opts["debug"] = opts["debug"] or opts["log-level"] == "debug"
         if cli is None:
             cli = _cli(opts)
+        cli.exiting = exiting
         try:
             code = _dispatch(cli, opts, words)
         finally:

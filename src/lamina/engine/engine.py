@@ -111,8 +111,11 @@ class Engine:
 
         return Volumes(self)
 
-    def close(self) -> None:
-        """Finishes what earlier commands or killed monitors left (three short reads where there is nothing), and closes the store."""
+    def close(self, *, exiting: bool = False) -> None:
+        """Finishes what earlier commands or killed monitors left (three short reads where there is nothing), and closes the store.
+
+        exiting: the process ends right after; that closes it.
+        """
         monitor, self.monitor = self.monitor, None
         try:
             if monitor is not None:
@@ -125,7 +128,10 @@ class Engine:
             elif self.lost or self.reap_at_close and self.unfinished():
                 self.system.reap()
         finally:
-            self.store.close(lazy=True)
+            if exiting:
+                self.store.db.let_go()
+            else:
+                self.store.close(lazy=True)
             self.store.leave()
 
     def __enter__(self) -> Engine:

@@ -120,7 +120,6 @@ def start_created(containers: Containers, exec_id: str, attach: dict[str, bool] 
 def launch(containers: Containers, plan: dict[str, Any], attach: dict[str, bool] | None, size: tuple[int, int] | None) -> Client:
     if size is not None:
         plan = {**plan, "console_size": list(size)}
-    containers.engine.store.close(lazy=True)
     if steps.tell is not None:
         steps.tell(f"found container {steps.short(plan['container_id'])} running; its process 1 is process {plan['init_pid']} of the host")
     client = start.launch(containers.engine, plan, attach)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Starting a container: address, bundle, plan, monitor. [hot]
 
-Everything is written before the monitor exists, and the database is closed while it is forked. The container's own lock is held
+Everything is written before the monitor gets its plan, and the database is not open when it is forked. The container's own lock is held
 from the look at its state until the monitor has told the start, so that two starts at once make one process space.
 """
 
@@ -65,7 +65,6 @@ def start(containers: Containers, record: Record, attach: dict[str, bool] | None
             if steps.tell is not None:
                 steps.tell(f"wrote config.json (OCI), resolv.conf, hosts and hostname into {bundle}")
             plan["marker"] = marker
-            store.close(lazy=True)
             client = launch(engine, plan, attach)
             if steps.tell is not None:
                 steps.tell("handed the plan to a monitor, a process of its own that stays as long as the container runs")
@@ -105,6 +104,7 @@ def launch(engine: Engine, plan: dict[str, Any], attach: dict[str, bool] | None)
         if ready.kind == kind(plan):
             return ready.start(plan, attach)
         ready.cancel()
+    engine.store.close(lazy=True)  # a connection must not cross a fork
     if ahead.may_fork():
         return prepared(plan).start(plan, attach)
     from lamina.monitor.launch import spawn_monitor

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 IntegrityError: Any = sqlite.IntegrityError  # a UNIQUE constraint said no
 BUSY_SECONDS = 60.0
 NO_CKPT_ON_CLOSE = 1006  # sqlite3.h: SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE
+_left: list[Any] = []
 WAL_LIMIT = 512 * 1024  # beyond this `tidy` writes the WAL back: whoever opens the database alone reads all of it
 
 
@@ -118,6 +119,12 @@ class DB:
         if keeper is not None:
             keeper.close()
         self._dirty = False
+
+    def let_go(self) -> None:
+        """For a process that ends now and shall not wait: the kernel closes what is open, and nothing is written back (see `lazy`)."""
+        if self._connection is not None:
+            _left.append(self._connection)  # a connection that Python frees is closed, and that does write back
+            self._connection = None
 
     def _log_size(self) -> int:
         try:
