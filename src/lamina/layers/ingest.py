@@ -108,15 +108,15 @@ def _make(store: Store, driver: Driver, parent: str, lease: Lease, fill: Callabl
         done = fill(active, parents)
         if expected and done.digest != expected:
             raise ArchiveError(f"layer has digest {done.digest} instead of {expected}")
-        _remove_work(store, active)
-        _sync(active)
+        remove_work(store, active)
+        sync(active)
         if steps.tell is not None:
             steps.tell(f"laid out {steps.count(done.files, 'file')}, {done.bytes} bytes, and synced them; the digest of their tar (the diff id) "
                        f"is {steps.short(done.digest)}")
         layer = Layer(chain_id(parent, done.digest), done.digest, parent, "", done.bytes, now_ns())
         shaped = driver.whole_trees or done.shaped_by_parent
         layer.data_key = (layer.chain_id if shaped else layer.diff_id)[7:]
-        return _publish(store, driver, active, layer, lease)
+        return publish(store, driver, active, layer, lease)
     finally:
         trash.discard(store, workspace)
 
@@ -133,12 +133,12 @@ def _inherit_root(active: str, parents: Sequence[str]) -> bool:
     return True
 
 
-def _remove_work(store: Store, active: str) -> None:
+def remove_work(store: Store, active: str) -> None:
     if os.path.isdir(active + "/work"):
         os.rmdir(active + "/work")
 
 
-def _sync(active: str) -> None:
+def sync(active: str) -> None:
     fd = open_directory(active)
     try:
         syncfs(fd)
@@ -146,7 +146,7 @@ def _sync(active: str) -> None:
         os.close(fd)
 
 
-def _publish(store: Store, driver: Driver, active: str, layer: Layer, lease: Lease) -> Layer:
+def publish(store: Store, driver: Driver, active: str, layer: Layer, lease: Lease) -> Layer:
     """Rename and rows, as one step for everybody else. Not durable by itself: the row that will refer to the layer is."""
     moved: list[str] = []
     with store.db.write(durable=False) as db:

@@ -49,10 +49,10 @@ _CHECK_EVERY = 64 << 20
 
 
 class Extracted:
-    """`files` counts members, `bytes` file data as a listing sums it; `digest` is "sha256:..." of the uncompressed archive of `size`
-    bytes."""
+    """`files` counts members, `bytes` file data and the lengths of symbolic links, as docker's listings sum them; `digest` is
+    "sha256:..." of the uncompressed archive of `size` bytes; `root_told`: the archive has the root's attributes."""
 
-    __slots__ = ("files", "bytes", "digest", "size", "shaped_by_parent", "notes")
+    __slots__ = ("files", "bytes", "digest", "size", "shaped_by_parent", "root_told", "notes")
 
     def __init__(self, files: int = 0, bytes: int = 0, digest: str = "", size: int = 0, shaped_by_parent: bool = False) -> None:
         self.files = files
@@ -60,6 +60,7 @@ class Extracted:
         self.digest = digest
         self.size = size
         self.shaped_by_parent = shaped_by_parent
+        self.root_told = False
         self.notes: list[str] = []
 
 
@@ -138,6 +139,7 @@ class _Extractor:
             self._tell(b"directory times", error)
             raise
         result.shaped_by_parent |= self._dirs.followed_lower
+        result.root_told = self._root_told
 
     @staticmethod
     def _tell(name: bytes, error: OSError) -> None:
@@ -198,6 +200,7 @@ class _Extractor:
                 dir_fd = self._clear(parent, base, real)
                 os.symlink(m.linkname, base, dir_fd=dir_fd)
             by_name(dir_fd, base, m, chmod=False)
+            self.result.bytes += len(m.linkname)
         else:
             self._node(m, parent, base, real)
 
@@ -490,16 +493,25 @@ class _Extractor:
             os.utime(fd, ns=(ns, ns))
 
     def _inherit_root(self) -> None:
-        """A layer that doesn't tell of its root has the one below; only what differs from 0755 root:root shapes it."""
-        below = self._lower.stat(b"") if self._lower is not None else None
-        if below is None or self._lower is None:
-            return
-        source = self._lower.open(b"")
-        try:
-            plain = (stat.S_IMODE(below.st_mode), below.st_uid, below.st_gid) == (0o755, 0, 0)
-            if not plain or any(not name.startswith("trusted.overlay.") for name in os.listxattr(source)):
-                if acl := copy_attributes(source, self._root, below):
-                    self._default_acls[b""] = acl
-                self.result.shaped_by_parent = True
-        finally:
-            os.close(source)
+        if self._lower is not None and (found := inherit_root(self._root, self._lower)) is not None:
+            self.result.shaped_by_parent = True
+            if found:
+                self._default_acls[b""] = found
+
+
+def inherit_root(root_fd: int, lower: LowerView) -> bytes | None:
+    """A layer that doesn't tell of its root has the one below; only what differs from 0755 root:root shapes it.
+
+    None if nothing was taken over; else the default ACL, b"" for none, which the caller sets when all members are there.
+    """
+    below = lower.stat(b"")
+    if below is None:
+        return None
+    source = lower.open(b"")
+    try:
+        plain = (stat.S_IMODE(below.st_mode), below.st_uid, below.st_gid) == (0o755, 0, 0)
+        if plain and not any(not name.startswith("trusted.overlay.") for name in os.listxattr(source)):
+            return None
+        return copy_attributes(source, root_fd, below) or b""
+    finally:
+        os.close(source)

@@ -48,6 +48,29 @@ if TYPE_CHECKING:
             """Names in a directory of the union, sorted."""
 
 
+class AloneError(Exception):
+    """A layer that is laid out alone asked for what is below it."""
+
+
+class Alone:
+    """`LowerView` of layers that aren't there yet: whoever asks learns that the layer has to wait for them. Only the root may be asked
+    for: it is nothing for now, and `extract.inherit_root` makes up for it."""
+
+    def stat(self, path: bytes) -> os.stat_result | None:
+        if path:
+            raise AloneError
+        return None
+
+    def readlink(self, path: bytes) -> bytes:
+        raise AloneError
+
+    def open(self, path: bytes) -> int:
+        raise AloneError
+
+    def listdir(self, path: bytes) -> list[bytes]:
+        raise AloneError
+
+
 class Lower:
     """`LowerView` over layer directories, top first. A context manager that closes what it opened."""
 

@@ -100,6 +100,9 @@ class TarReader:
             yield piece
 
     def _skip_data(self) -> None:
+        if self._on_skipped is None and self._source.skip(self._left):
+            self._left = 0
+            return
         for piece in self.data():
             if self._on_skipped:
                 self._on_skipped(bytes(piece))

@@ -14,16 +14,24 @@ from lamina.errors import ArchiveError
 
 from .hashing import BUFFER, Hasher
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 
 class Readable(Protocol):
     def read(self, size: int = -1, /) -> bytes | None: ...
 
 
 class Source:
-    """`hasher=None` where nobody wants the digest. `limit`: the archive's greatest size in bytes."""
+    """`hasher=None` where nobody wants the digest. `limit`: the archive's greatest size in bytes. `seek`: moves the stream forward by so
+    many bytes, where it can (and nobody hashes)."""
 
-    def __init__(self, fileobj: Readable, *, hasher: Hasher | None = None, limit: int = 1 << 62) -> None:
+    def __init__(
+        self, fileobj: Readable, *, hasher: Hasher | None = None, limit: int = 1 << 62, seek: Callable[[int], bool] | None = None
+    ) -> None:
         self._file = fileobj
+        self._seek = seek
         self._readinto = getattr(fileobj, "readinto", None)
         self._hasher = hasher
         self._limit = limit
@@ -90,6 +98,18 @@ class Source:
             parts.append(bytes(piece))
             size -= len(piece)
         return b"".join(parts)
+
+    def skip(self, size: int) -> bool:
+        """Goes over the next bytes without reading them; False, having done nothing, where that can't be."""
+        ready = self._end - self._at
+        if size <= ready:
+            self._at += size
+            return True
+        if self._hasher or self._seek is None or not self._seek(size - ready):
+            return False
+        self._before += size - ready
+        self._at = self._end
+        return True
 
     def finish(self) -> str:
         """Hex digest of the whole stream; call after everything was consumed. "" without a hasher."""
