@@ -44,18 +44,24 @@ COMMON_FLAGS: tuple[FlagSpec, ...] = (
 
 # Flags that `create_more` puts into the body; it is loaded when one of them is given.
 MORE_FLAGS: tuple[FlagSpec, ...] = (
+    ("runtime", "", "string", ""),
     ("add-host", "", "host", None), ("attach", "a", "stream", None), ("cgroupns", "", "string", ""),
     ("cidfile", "", "string", ""), ("cpu-period", "", "int", 0), ("cpu-quota", "", "int", 0), ("cpu-shares", "c", "int", 0),
     ("cpuset-cpus", "", "string", ""), ("cpuset-mems", "", "string", ""), ("device", "", "list", None),
     ("device-cgroup-rule", "", "rule", None), ("dns", "", "address", None), ("dns-opt", "", "list", None), ("dns-option", "", "list", None),
     ("dns-search", "", "domain", None), ("domainname", "", "string", ""), ("env-file", "", "list", None), ("group-add", "", "list", None),
-    ("init", "", "bool", False), ("ip", "", "string", ""), ("ipc", "", "string", ""), ("label-file", "", "list", None),
+    ("init", "", "bool", False), ("ip", "", "string", ""), ("ip6", "", "string", ""), ("ipc", "", "string", ""),
+    ("label-file", "", "list", None),
     ("log-driver", "", "string", ""), ("log-opt", "", "list", None), ("mac-address", "", "string", ""),
     ("memory-reservation", "", "bytes", 0), ("memory-swap", "", "swap", 0), ("memory-swappiness", "", "int", -1),
     ("mount", "", "mount", None), ("oom-kill-disable", "", "bool", False), ("oom-score-adj", "", "int", 0), ("pid", "", "string", ""),
     ("security-opt", "", "list", None), ("shm-size", "", "bytes", 0), ("stop-signal", "", "string", ""), ("stop-timeout", "", "int", 0),
     ("sysctl", "", "sysctl", None), ("tmpfs", "", "list", None), ("ulimit", "", "ulimit", None), ("uts", "", "string", ""),
     ("volumes-from", "", "list", None),
+    ("health-cmd", "", "string", ""), ("health-interval", "", "duration", 0), ("health-retries", "", "int", 0),
+    ("health-start-interval", "", "duration", 0), ("health-start-period", "", "duration", 0), ("health-timeout", "", "duration", 0),
+    ("link-local-ip", "", "list", None), ("net-alias", "", "list", None), ("network-alias", "", "list", None),
+    ("no-healthcheck", "", "bool", False), ("restart", "", "string", ""),
 )  # fmt: skip
 MORE = frozenset(flag[0] for flag in MORE_FLAGS)
 # Not in the body: where to look for the image.
@@ -66,10 +72,8 @@ REFUSED = {
     "annotation": "", "blkio-weight": "", "blkio-weight-device": "", "cgroup-parent": "",
     "cpu-count": "", "cpu-percent": "", "cpu-rt-period": "",
     "cpu-rt-runtime": "", "device-read-bps": "", "device-read-iops": "", "device-write-bps": "", "device-write-iops": "",
-    "disable-content-trust": "", "gpus": "", "health-cmd": "", "health-interval": "", "health-retries": "", "health-start-interval": "",
-    "health-start-period": "", "health-timeout": "", "io-maxbandwidth": "", "io-maxiops": "", "ip6": "", "isolation": "",
-    "kernel-memory": "", "link": "", "link-local-ip": "", "net-alias": "", "network-alias": "", "no-healthcheck": "", "quiet": "q",
-    "restart": "", "runtime": "", "storage-opt": "", "userns": "", "volume-driver": "",
+    "disable-content-trust": "", "gpus": "", "io-maxbandwidth": "", "io-maxiops": "", "isolation": "", "kernel-memory": "", "link": "",
+    "quiet": "q", "storage-opt": "", "userns": "", "volume-driver": "",
 }  # fmt: skip
 
 
@@ -131,7 +135,7 @@ def attached(opts: Opts, *, detach: bool) -> dict[str, bool]:
     """The streams to be attached: those of -a, else the outputs, and stdin with -i."""
     given = opts["attach"]
     if detach and given:
-        raise CliError("conflicting options: cannot specify both --attach and --detach", 125)
+        raise CliError("Conflicting options: -a and -d")
     if given:
         return {name: name in given for name in ("stdin", "stdout", "stderr")}
     return {"stdin": opts["interactive"] and not detach, "stdout": not detach, "stderr": not detach}
@@ -164,8 +168,6 @@ def parse_volumes(given: list[str]) -> tuple[list[str], dict[str, dict[str, str]
         parts = text.split(":")
         if "" in parts:
             raise CliError(f"invalid spec: {text}: empty section between colons", 125)
-        if len(parts) > 3:
-            raise CliError(f"invalid spec: {text}: too many colons", 125)
         if len(parts) == 1:
             anonymous[text] = {}
             continue

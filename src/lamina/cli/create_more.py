@@ -29,8 +29,14 @@ RECURSIVE: dict[str, dict[str, bool]] = {
     "readonly": {"ReadOnlyForceRecursive": True},
 }  # fmt: skip
 
+HEALTH = {
+    "health-interval": "Interval", "health-timeout": "Timeout", "health-retries": "Retries", "health-start-period": "StartPeriod",
+    "health-start-interval": "StartInterval",
+}  # fmt: skip
+
 # flag -> key of HostConfig, where the value goes there as it is
 PLAIN = {
+    "runtime": "Runtime",
     "cidfile": "ContainerIDFile", "cpu-period": "CpuPeriod", "cpu-quota": "CpuQuota",
     "cpu-shares": "CpuShares", "cpuset-cpus": "CpusetCpus", "cpuset-mems": "CpusetMems", "device-cgroup-rule": "DeviceCgroupRules",
     "dns": "Dns", "dns-search": "DnsSearch", "add-host": "ExtraHosts", "group-add": "GroupAdd", "init": "Init", "ipc": "IpcMode",
@@ -87,8 +93,14 @@ def extend(config: dict[str, Any], host: dict[str, Any], networking: dict[str, A
         if opts["log-driver"] == "none" and options:
             raise CliError("invalid logging opts for driver none", 125)
         host["LogConfig"] = {"Type": opts["log-driver"], "Config": options}
-    if changed & {"mac-address", "ip"}:
+    if changed & {"mac-address", "ip", "ip6", "link-local-ip", "network-alias", "net-alias"}:
         endpoint(host, networking, opts)
+    if "restart" in changed:
+        host["RestartPolicy"] = restart_policy(opts["restart"])
+        if host["AutoRemove"] and host["RestartPolicy"]["Name"] not in ("", "no"):
+            raise CliError("conflicting options: cannot specify both --restart and --rm", 125)
+    if changed & {"no-healthcheck", "health-cmd", *HEALTH}:
+        config["Healthcheck"] = health_check(opts)
 
 
 def valid_mode(flag: str, text: str) -> bool:
@@ -97,13 +109,48 @@ def valid_mode(flag: str, text: str) -> bool:
     return text in ("", "host", "private") if flag == "cgroupns" else text in ("", "host")
 
 
+def restart_policy(text: str) -> dict[str, Any]:
+    """NAME[:COUNT]; which names and counts there are is the engine's."""
+    name, sign, count = text.partition(":")
+    wrong = "invalid restart policy format: "
+    if sign and not name:
+        raise CliError(wrong + "no policy provided before colon", 125)
+    if count:
+        digits = count[1:] if count[0] in "+-" else count
+        if not digits.isdecimal() or not digits.isascii() or len(digits) > 18:
+            raise CliError(wrong + "maximum retry count must be an integer", 125)
+    return {"Name": name, "MaximumRetryCount": int(count or 0)}
+
+
+def health_check(opts: Opts) -> dict[str, Any] | None:
+    given = [name for name in ("health-cmd", *HEALTH) if opts[name]]
+    if opts["no-healthcheck"]:
+        if given:
+            raise CliError("--no-healthcheck conflicts with --health-* options", 125)
+        return {"Test": ["NONE"]}
+    for name in HEALTH:
+        if opts[name] < 0:
+            raise CliError(f"--{name} cannot be negative", 125)
+    found: dict[str, Any] = {key: opts[name] for name, key in HEALTH.items() if opts[name]}
+    if opts["health-cmd"]:
+        found["Test"] = ["CMD-SHELL", opts["health-cmd"]]
+    return found or None
+
+
 def endpoint(host: dict[str, Any], networking: dict[str, Any], opts: Opts) -> None:
     mac = opts["mac-address"]
     if mac:
         mac = mac_address(mac)
+    mode = host.get("NetworkMode") or "default"
+    aliases = [*opts["network-alias"], *opts["net-alias"]]
+    if aliases and (mode in ("default", "bridge", "none", "host") or mode.startswith("container:")):
+        raise CliError("network-scoped aliases are only supported for user-defined networks", 125)
     found: dict[str, Any] = {"MacAddress": mac} if mac else {}
-    if opts["ip"]:
-        found["IPAMConfig"] = {"IPv4Address": opts["ip"]}
+    if aliases:
+        found["Aliases"] = aliases
+    ipam = {"IPv4Address": opts["ip"], "IPv6Address": opts["ip6"], "LinkLocalIPs": opts["link-local-ip"]}
+    if any(ipam.values()):
+        found["IPAMConfig"] = {key: value for key, value in ipam.items() if value}
     networking["EndpointsConfig"] = {host.get("NetworkMode") or "default": found}
 
 
@@ -129,15 +176,15 @@ def read_pairs(path: str, *, look_up: bool = False) -> list[str]:
         try:
             line = raw.removesuffix(b"\r").decode().lstrip()
         except UnicodeDecodeError:
-            raise CliError(f"invalid env file ({path}): invalid utf8 bytes at line {number}: [{' '.join(map(str, raw))}]", 125)
+            raise CliError(f"env file {path} contains invalid utf8 bytes at line {number}: [{' '.join(map(str, raw))}]", 125)
         if not line or line.startswith("#"):
             continue
         name, sign, _ = line.partition("=")
         name = name.lstrip()
         if not name:
-            raise CliError(f"invalid env file ({path}): no variable name on line '{line}'", 125)
+            raise CliError(f"poorly formatted environment: no variable name on line '{line}'", 125)
         if any(c.isspace() for c in name):
-            raise CliError(f"invalid env file ({path}): variable '{name}' contains whitespaces", 125)
+            raise CliError(f"poorly formatted environment: variable '{name}' contains whitespaces", 125)
         if sign:
             found.append(line)
         elif look_up and name in os.environ:
@@ -280,6 +327,17 @@ def device_rule(text: str) -> str:
         if len(numbers) == 2 and all(n == "*" or n.isascii() and n.isdecimal() for n in numbers):
             return text
     raise ValueError(f"invalid device cgroup format '{text}'")
+
+
+def duration(text: str) -> int:
+    """Go's time.ParseDuration, in nanoseconds."""
+    from lamina.errors import InvalidArgument
+    from lamina.images.changes import parse_duration
+
+    try:
+        return parse_duration(text)
+    except InvalidArgument as e:
+        raise ValueError(e.message) from None
 
 
 def stream(text: str) -> str:

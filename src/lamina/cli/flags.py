@@ -200,6 +200,7 @@ KINDS: dict[str, tuple[Callable[[str], Any], bool, str]] = {
     "rule": (_rare("device_rule"), True, "list"),
     "stream": (_rare("stream"), True, "list"),
     "mount": (_rare("mount"), True, "mount"),
+    "duration": (_rare("duration"), False, "duration"),
 }
 
 

@@ -46,6 +46,7 @@ SHORTS = {
     "run:create": "Create a new container",
     "run:run": "Create and run a new container from an image",
     "system:adopt": "Take over a data root that was moved (its new place: --root, --runroot)",
+    "system:boot": "Start what was running at the last shutdown, by its restart policy (for the host's start)",
     "system:check": "Check that the store is whole, and repair it",
     "system:info": "Display system-wide information",
     "system:reset": "Remove everything of this engine: containers, images, volumes, bridge, firewall table, both roots",
@@ -54,6 +55,8 @@ SHORTS = {
     "transfer:diff": "Inspect changes to files or directories on a container's filesystem",
     "transfer:export": "Export a container's filesystem as a tar archive",
     "transfer:import": "Import the contents from a tarball to create a filesystem image",
+    "usage:df": "Show what images, containers and volumes take on disk",
+    "usage:prune": "Remove unused data",
     "volumes:create": "Create a volume",
     "volumes:inspect": "Display detailed information on one or more volumes",
     "volumes:ls": "List volumes",
@@ -185,6 +188,18 @@ _CREATE = {
     "ulimit": "Ulimit options",
     "uts": "UTS namespace to use",
     "volumes-from": "Mount volumes from the specified container(s)",
+    "health-cmd": "Command to run to check health",
+    "health-interval": "Time between running the check (ms|s|m|h) (default 0s)",
+    "health-retries": "Consecutive failures needed to report unhealthy",
+    "health-start-interval": "Time between running the check during the start period (ms|s|m|h) (default 0s)",
+    "health-start-period": "Start period for the container to initialize before starting health-retries countdown (ms|s|m|h) (default 0s)",
+    "health-timeout": "Maximum time to allow one check to run (ms|s|m|h) (default 0s)",
+    "ip6": "IPv6 address (e.g., 2001:db8::33)",
+    "link-local-ip": "Container IPv4/IPv6 link-local addresses",
+    "net-alias": "Add network-scoped alias for the container",
+    "network-alias": "Add network-scoped alias for the container",
+    "no-healthcheck": "Disable any container-specified HEALTHCHECK",
+    "restart": "Restart policy to apply when a container exits",
 }
 _CHANGE = "Apply Dockerfile instruction to the created image"
 
@@ -222,6 +237,7 @@ FLAGS: dict[str, dict[str, str]] = {
     "layers:tree": {"ascii": "Draw the tree with ASCII characters only"},
     "lifecycle:rm": {
         "force": "Force the removal of a running container (uses SIGKILL)",
+        "link": "Remove the specified link",
         "volumes": "Remove anonymous volumes associated with the container",
     },
     "lifecycle:start": {
@@ -230,6 +246,7 @@ FLAGS: dict[str, dict[str, str]] = {
     },
     "lifecycle:stop": {"time": "Seconds to wait before killing the container"},
     "logs:logs": {
+        "details": "Show extra details provided to logs",
         "follow": "Follow log output",
         "since": 'Show logs since timestamp (e.g. "2013-01-02T13:23:37Z") or relative (e.g. "42m" for 42 minutes)',
         "tail": "Number of lines to show from the end of the logs",
@@ -250,6 +267,7 @@ FLAGS: dict[str, dict[str, str]] = {
         "cpus": "Number of CPUs",
         "memory": "Memory limit",
         "pids-limit": "Tune container pids limit (set -1 for unlimited)",
+        "restart": "Restart policy to apply when a container exits",
         "cpu-period": "Limit CPU CFS (Completely Fair Scheduler) period",
         "cpu-quota": "Limit CPU CFS (Completely Fair Scheduler) quota",
         "cpu-shares": "CPU shares (relative weight)",
@@ -257,6 +275,13 @@ FLAGS: dict[str, dict[str, str]] = {
         "cpuset-mems": "MEMs in which to allow execution (0-3, 0,1)",
         "memory-reservation": "Memory soft limit",
         "memory-swap": "Swap limit equal to memory plus swap: -1 to enable unlimited swap",
+    },
+    "usage:df": {"verbose": "Show detailed information on space usage"},
+    "usage:prune": {
+        "all": "Remove all unused images not just dangling ones",
+        "filter": 'Provide filter values (e.g. "label=<key>=<value>")',
+        "force": "Do not prompt for confirmation",
+        "volumes": "Prune anonymous volumes",
     },
     "volumes:create": {
         "driver": "Specify volume driver name",
@@ -315,7 +340,10 @@ FLAGS: dict[str, dict[str, str]] = {
 }
 
 # Accepted, not shown: other spellings.
-HIDDEN = {"run:run": ("net", "dns-opt"), "run:create": ("net", "dns-opt"), "lifecycle:stop": ("timeout",), "manage:restart": ("timeout",)}
+HIDDEN = {
+    "run:run": ("net", "dns-opt", "net-alias"), "run:create": ("net", "dns-opt", "net-alias"), "lifecycle:stop": ("timeout",),
+    "manage:restart": ("timeout",),
+}  # fmt: skip
 
 # The word for a value where the kind's own isn't docker's.
 VALUE_WORDS: dict[str, str] = {}

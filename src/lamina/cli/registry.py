@@ -104,9 +104,12 @@ GROUPS: dict[str, dict[str, tuple[str, str]]] = {
     },
     "system": {
         "adopt": ("adopt", "system:adopt"),
+        "boot": ("boot", "system:boot"),
         "check": ("check", "system:check"),
+        "df": ("df", "usage:df"),
         "events": ("events", "watch:events"),
         "info": ("info", "system:info"),
+        "prune": ("prune", "usage:prune"),
         "reset": ("reset", "system:reset"),
     },
 }

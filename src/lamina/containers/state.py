@@ -23,6 +23,7 @@ LIVE = frozenset((RUNNING, PAUSED, RESTARTING))
 ENDED = frozenset((EXITED, DEAD))
 STATUSES = frozenset((CREATED, *LIVE, *ENDED))
 MONITOR_LOST = "monitor lost"
+STARTING, HEALTHY, UNHEALTHY = "starting", "healthy", "unhealthy"
 _LIMIT = 1 << 20
 
 
@@ -30,11 +31,11 @@ class State:
     """One container's state. `pid` is the init's in the host's pid namespace, 0 when there is none."""
 
     __slots__ = ("status", "pid", "start_time", "boot_id", "monitor_pid", "monitor_start_time", "exit_code", "oom_killed", "error",
-                 "started_at", "finished_at")
+                 "started_at", "finished_at", "restart_count", "health")
 
     def __init__(self, status: str = CREATED, *, pid: int = 0, start_time: int = 0, boot_id: str = "", monitor_pid: int = 0,
                  monitor_start_time: int = 0, exit_code: int = 0, oom_killed: bool = False, error: str = "", started_at: int = 0,
-                 finished_at: int = 0) -> None:
+                 finished_at: int = 0, restart_count: int = 0, health: str = "") -> None:
         self.status = status
         self.pid = pid
         self.start_time = start_time
@@ -46,11 +47,18 @@ class State:
         self.error = error
         self.started_at = started_at
         self.finished_at = finished_at
+        self.restart_count = restart_count
+        self.health = health  # "" without a health check; its log is in health.json
 
     @property
     def live(self) -> bool:
         """Has a process: running, paused or restarting."""
         return self.status in LIVE
+
+    @property
+    def lost(self) -> bool:
+        """Its monitor was killed, and nobody has cleaned up after it yet (who does forgets the monitor's pid)."""
+        return self.error == MONITOR_LOST and self.monitor_pid != 0
 
     @property
     def ended(self) -> bool:
@@ -104,6 +112,7 @@ def _read_again(path: str, state: State) -> State:
     except (FileNotFoundError, StoreError):
         pass
     state.status, state.exit_code, state.error, state.pid = EXITED, 137, MONITOR_LOST, 0
+    state.health = state.health and UNHEALTHY
     return state
 
 

@@ -28,7 +28,7 @@ def pause(containers: Containers, record: Record, *, resume: bool) -> None:
     state = containers.state(record)
     client = stopping.client_of(containers, record) if state.live else None
     if client is None:
-        raise Conflict(f"Container {record.id} is not running")
+        raise Conflict(f"Container {record.id} is not paused" if resume else f"container {record.id} is not running")
     with client:
         client.unpause() if resume else client.pause()
 
@@ -48,7 +48,15 @@ def rename(containers: Containers, record: Record, new: str) -> None:
     if not new.strip("/"):
         raise InvalidArgument("Neither old nor new names may be empty")
     old = record.name
-    renamed = containers.records.rename(record.id, new)
+    try:
+        renamed = containers.records.rename(record.id, new if new.startswith("/") else "/" + new)
+    except Conflict as e:
+        e.message = f"Error when allocating new name: {e.message}"
+        raise
+    except InvalidArgument as e:
+        if e.message.startswith("Invalid container name"):
+            e.message = f"Error when allocating new name: {e.message}"
+        raise
     if steps.tell is not None:
         steps.tell(f"renamed container {steps.short(record.id)} from {old} to {renamed.name}; its layers and processes stay as they are")
     containers.event("rename", renamed, oldName="/" + old)
@@ -57,7 +65,7 @@ def rename(containers: Containers, record: Record, new: str) -> None:
 def update(containers: Containers, record: Record, body: dict[str, Any]) -> dict[str, Any]:
     """`POST /containers/{id}/update`: new limits, at once for a running container. {"Warnings"}. All or nothing."""
     for key, value in body.items():
-        if key not in UPDATABLE and value not in (None, "", 0, False, [], {}, {"Name": "", "MaximumRetryCount": 0}):
+        if key not in (*UPDATABLE, "RestartPolicy") and value not in (None, "", 0, False, [], {}, {"Name": "", "MaximumRetryCount": 0}):
             raise InvalidArgument(f"update: {key} can't be changed, or not yet")
     changes = {key: body[key] for key in UPDATABLE if body.get(key)}
     host = {**record.config["HostConfig"], **changes}
@@ -69,20 +77,51 @@ def update(containers: Containers, record: Record, body: dict[str, Any]) -> dict
             "update the memoryswap at the same time"
         )
     configs.check_resources(host)
-    if containers.state(record).live:
+    policy = new_policy(record, body.get("RestartPolicy"))
+    state = containers.state(record)
+    if state.live:
         resources = planning.resources(host)
         del resources["devices"]
         try:
-            Cgroup.open(f"{containers.engine.store.names.cgroup}/{record.id}").update(resources)
+            if state.status != "restarting":
+                Cgroup.open(f"{containers.engine.store.names.cgroup}/{record.id}").update(resources)
             if steps.tell is not None:
                 steps.tell(f"wrote the new limits into the cgroup {containers.engine.store.names.cgroup}/{record.id}")
+            if policy or stopping.restarts(record):
+                tell_monitor(containers, record, policy, resources)
         except LaminaError as e:
             raise type(e)(f"Cannot update container {record.id}: {e.message}") from None
+    if policy:
+        host["RestartPolicy"] = policy
     containers.records.update_config(record.id, {**record.config, "HostConfig": host})
     if steps.tell is not None:
         steps.tell(f"wrote them down for the next start of container {steps.short(record.id)}")
     containers.event("update", record)
     return {"Warnings": []}
+
+
+def new_policy(record: Record, given: dict[str, Any] | None) -> dict[str, Any] | None:
+    """The restart policy that an update asks for; None if it doesn't."""
+    if not given or not given.get("Name"):
+        return None
+    from .policies import restart_policy
+
+    policy = restart_policy(given, auto_remove=False)
+    if record.auto_remove and policy["Name"] != "no":
+        raise Conflict(
+            f"Cannot update container {record.id}: Restart policy cannot be updated because AutoRemove is enabled for the container"
+        )
+    return policy
+
+
+def tell_monitor(containers: Containers, record: Record, policy: dict[str, Any] | None, resources: dict[str, Any]) -> None:
+    """The running container's monitor starts it again by what it was handed: it has to know what is new."""
+    client = stopping.client_of(containers, record)
+    if client is None:
+        return  # it has just ended
+    with client:
+        short = {"policy": {"name": policy["Name"], "maximum": policy["MaximumRetryCount"]}} if policy else {}
+        client.set_restart({**short, "resources": resources})
 
 
 def prune(containers: Containers, filters: dict[str, list[str]]) -> dict[str, Any]:
@@ -96,7 +135,7 @@ def prune(containers: Containers, filters: dict[str, list[str]]) -> dict[str, An
     deleted, space = [], 0
     for record, state in containers.records.list_with_state():
         labels = record.config["Config"]["Labels"] or {}
-        if state.live or limit is not None and record.created_ns > limit:
+        if state.live or state.lost and stopping.restarts(record) or limit is not None and record.created_ns > limit:
             continue
         if not f.labels_match(filters.get("label", []), labels) or any(f.labels_match([one], labels) for one in filters.get("label!", [])):
             continue

@@ -50,7 +50,8 @@ APPLIED = frozenset((
     "Memory", "MemorySwap", "MemoryReservation", "NanoCpus", "CpuShares", "CpuPeriod", "CpuQuota", "CpusetCpus", "CpusetMems",
     "PidsLimit", "GroupAdd", "LogConfig", "OomScoreAdj", "PortBindings", "PublishAllPorts", "Dns", "DnsOptions", "DnsSearch", "ExtraHosts",
     "VolumesFrom", "Devices", "DeviceCgroupRules", "IpcMode", "PidMode", "UTSMode", "CgroupnsMode", "SecurityOpt", "Ulimits",
-    "MemorySwappiness", "OomKillDisable",
+    "MemorySwappiness", "OomKillDisable", "RestartPolicy",
+    "Runtime",
 ))  # fmt: skip
 # Applied, too; only there when given, as in docker.
 OPTIONAL_HOST = frozenset(("Init", "Sysctls", "Tmpfs", "Mounts", "MaskedPaths", "ReadonlyPaths"))
@@ -63,7 +64,6 @@ SAME_AS_UNSET: dict[str, tuple[Any, ...]] = {
     "RestartPolicy": (None, {"Name": "", "MaximumRetryCount": 0}, {"Name": "no", "MaximumRetryCount": 0}, {"Name": "no"}, {"Name": ""}),
     "CgroupnsMode": ("private", "", None),
     "IpcMode": ("private", "", None),
-    "Runtime": ("lamina", "", None),
     "MemorySwappiness": (None, -1),
     "OomKillDisable": (None, False),
     "VolumesFrom": (None, []), "ExtraHosts": (None, []), "Links": (None, []), "SecurityOpt": (None, []), "DeviceCgroupRules": (None, []),
@@ -117,8 +117,6 @@ def merge(body: dict[str, Any], image: dict[str, Any], image_ref: str) -> dict[s
     """The container's Config: docker's defaults, then the image's `config`, then what the request says."""
     image = from_image(image, image_ref)
     given = {k: v for k, v in body.items() if k in CONFIG_KEYS and v is not None}
-    if (given.get("Healthcheck") or {}).get("Test"):
-        raise NotSupported("health checks of a container are not supported yet")  # an image's is kept and shown only
     config = {k: (list(v) if isinstance(v, list) else v) for k, v in CONFIG_KEYS.items()}
     config.update(given)
     config["Image"] = image_ref
@@ -131,7 +129,11 @@ def merge(body: dict[str, Any], image: dict[str, Any], image_ref: str) -> dict[s
     for key in ("ExposedPorts", "Volumes"):
         both = dict.fromkeys([*(image.get(key) or {}), *(given.get(key) or {})])
         config[key] = {k: {} for k in both} or None
-    for key in ("User", "WorkingDir", "StopSignal", "Healthcheck", "Shell"):
+    if config["Healthcheck"] or image.get("Healthcheck"):
+        from .policies import health_check
+
+        config["Healthcheck"] = health_check(config["Healthcheck"], image.get("Healthcheck"), image_ref)
+    for key in ("User", "WorkingDir", "StopSignal", "Shell"):
         if not config[key] and image.get(key):
             config[key] = image[key]
     # An entrypoint of the request forgets the image's command; [""] takes the image's entrypoint away, too, and [] only that.
@@ -177,7 +179,7 @@ def check_target(path: str) -> str:
         raise InvalidArgument(f"invalid mount path: {path!r}: holds a NUL byte")
     clean = os.path.normpath("/" + path.lstrip("/"))  # normpath would keep two slashes in front, and //proc is no other place
     if clean == "/":
-        raise InvalidArgument(f"invalid specification: destination can't be '/': {path}")
+        raise InvalidArgument("invalid specification: destination can't be '/'")
     for own in ("/proc", "/sys"):
         if clean == own or clean.startswith(own + "/"):
             # attack 5: a mount over these would hide what masks and LSM profiles are applied through
@@ -201,17 +203,26 @@ def host_config(body: dict[str, Any]) -> dict[str, Any]:
             if value in (None, "", 0, False, [], {}):
                 continue
             raise NotSupported(f"HostConfig.{key} is not supported yet")
-        if value is not None and (value != "" or key not in ("IpcMode", "CgroupnsMode")):
+        if value is not None and (value != "" or key not in ("IpcMode", "CgroupnsMode", "Runtime")):
             host[key] = value
     if host["MemorySwappiness"] == -1:
         host["MemorySwappiness"] = None
-    host["RestartPolicy"] = {"Name": "no", "MaximumRetryCount": 0}
+    if host["RestartPolicy"] in SAME_AS_UNSET["RestartPolicy"]:
+        host["RestartPolicy"] = {"Name": "no", "MaximumRetryCount": 0}
+    else:
+        from .policies import restart_policy
+
+        host["RestartPolicy"] = restart_policy(host["RestartPolicy"], auto_remove=bool(host["AutoRemove"]))
     host["LogConfig"] = log_config(host["LogConfig"])
     if host["NetworkMode"] in ("", "default"):
         host["NetworkMode"] = "bridge"
     if host["NetworkMode"] not in ("bridge", "none", "host"):
         raise NotSupported(f"network mode {host['NetworkMode']} is not supported yet", hint="bridge, none and host are")
     check_resources(host)
+    if host["Runtime"] != "lamina":
+        from lamina.runtime import external
+
+        external.find(str(host["Runtime"]))
     if not isinstance(host.get("Init", False), bool):
         raise InvalidArgument("HostConfig.Init must be true or false")
     host["CapAdd"] = check_caps("CapAdd", host["CapAdd"])

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 
-from lamina.containers.state import MONITOR_LOST
 from lamina.containers.store import ContainerStore, Record, check_name
 from lamina.errors import Conflict, InvalidArgument, LaminaError, NotFound
 from lamina.store import removal
@@ -78,7 +77,14 @@ class Containers:
             from . import ports
 
             warnings += ports.check(settings, host)
-        mac = endpoint_mac(body, host)
+        endpoint: dict[str, Any] = {"MacAddress": ""}
+        wanted = (body.get("NetworkingConfig") or {}).get("EndpointsConfig")
+        if wanted:
+            from . import endpoints
+
+            endpoint["MacAddress"], local = endpoints.settings(wanted, host["NetworkMode"])
+            if local:
+                endpoint["LinkLocalIPs"] = local
         if host.get("Mounts") or host.get("Tmpfs") or host["VolumesFrom"]:
             from . import more_mounts
 
@@ -109,7 +115,7 @@ class Containers:
                            + (f"; made volume {', '.join(created_volumes)}" if created_volumes else ""))
         record = Record(
             cid, bare, image_id=image.id, image_ref=image_ref, layer_chain=image.chain_id, driver=layers.driver.name,
-            auto_remove=bool(host["AutoRemove"]), config={"Config": settings, "HostConfig": host, "Mounts": points, "MacAddress": mac},
+            auto_remove=bool(host["AutoRemove"]), config={"Config": settings, "HostConfig": host, "Mounts": points, **endpoint},
         )  # fmt: skip
         try:
             self.records.insert(
@@ -159,6 +165,8 @@ class Containers:
             if self.delete_row(record, anonymous_volumes=True):
                 self.engine.reap_at_close = False  # its monitor is at it, and whoever waits for the exit code shall not
             return
+        if record.config["HostConfig"]["RestartPolicy"]["Name"] != "no" and self.records.state(cid).live:
+            return  # it will be started again, with the same address
         from lamina.network import ipam
 
         with self.engine.store.db.write(durable=False) as db:
@@ -175,6 +183,18 @@ class Containers:
             self.event("destroy", record)
         return gone
 
+    def start_quietly(self, record: Record) -> bool:
+        """A start by nobody's order: whether it runs now. Why not stands in its state."""
+        from . import start
+
+        try:
+            client = start.start(self, record, None)
+        except (LaminaError, OSError):
+            return False
+        if client is not None:
+            client.close()
+        return True
+
     def state(self, record: Record) -> State:
         """What it is; one whose monitor was lost is cleaned up after when the engine closes."""
         state = self.records.state(record.id)
@@ -182,7 +202,7 @@ class Containers:
         return state
 
     def note_lost(self, record: Record, state: State) -> None:
-        if state.error == MONITOR_LOST:
+        if state.lost:
             self.engine.lost.append(record.id)
 
     def unfinished(self) -> bool:
@@ -233,7 +253,7 @@ class Containers:
                 from . import ports
 
                 row["Ports"] = ports.summary(self.engine.store.paths, record, state)
-            if filters and not listing.keep(row, state.exit_code, filters):
+            if filters and not listing.keep(row, state, filters):
                 continue
             if size:
                 from .sizes import container_sizes
@@ -286,7 +306,7 @@ class Containers:
         return record
 
     def logs(self, ref: str, **options: Any) -> Iterator[tuple[str, bytes]]:
-        """(stream, line) pairs; options: follow, stdout, stderr, since, until (ns), timestamps, tail (lines, -1 for all)."""
+        """(stream, line) pairs; options: follow, stdout, stderr, since, until (ns), timestamps, details, tail (lines, -1 for all)."""
         from . import looking
 
         return looking.logs(self, self.records.get(ref), **options)
@@ -318,6 +338,14 @@ class Containers:
         from . import stopping
 
         stopping.remove(self, self.records.get(ref), force=force, volumes=volumes)
+
+    def remove_link(self, ref: str) -> None:
+        """`rm --link`. No container here has a link from another, so it is an error with docker's text in any case."""
+        parent, slash, _ = ref.rpartition("/")
+        if slash:
+            raise Conflict(f"Cannot get parent /{parent} for name /{ref}")
+        self.records.get(ref)
+        raise Conflict("Conflict, cannot remove the default link name of the container")
 
     # -- changing
 
@@ -410,24 +438,6 @@ class Containers:
         labels = record.config["Config"]["Labels"] or {}
         attributes = {**labels, "image": record.image_ref, "name": record.name, **more}
         events.append(self.engine.store.paths.events, "container", action, record.id, attributes)
-
-
-def endpoint_mac(body: dict[str, Any], host: dict[str, Any]) -> str:
-    """The MAC address that the request asks for, "" if none; refuses whatever else it says of the network's endpoint."""
-    mac = ""
-    for name, wanted in ((body.get("NetworkingConfig") or {}).get("EndpointsConfig") or {}).items():
-        for key, value in (wanted or {}).items():
-            if not value or key == "NetworkID":
-                continue
-            if key == "IPAMConfig" and any(value.values()):
-                raise InvalidArgument("user specified IP address is supported on user defined networks only")
-            if key == "MacAddress":
-                from .options import check_mac
-
-                mac = check_mac(value, host["NetworkMode"])
-            elif key != "IPAMConfig":
-                raise InvalidArgument(f"{key} of an endpoint is supported on user-defined networks only ({name})")
-    return mac
 
 
 def dict_of_addresses(engine: Engine) -> dict[str, tuple[str, str]]:

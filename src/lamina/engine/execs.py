@@ -44,6 +44,8 @@ def plan_of(containers: Containers, record: Record, body: dict[str, Any]) -> dic
     state = containers.records.state(record.id)
     if not state.live:
         raise Conflict(f"container {record.id} is not running")
+    if state.status == "restarting":
+        raise Conflict(f"Container {record.id} is restarting, wait until the container is running")
     if state.status == "paused":
         raise Conflict(f"Container {record.name} is paused, unpause the container before exec")
     store = containers.engine.store
@@ -82,6 +84,7 @@ def plan_of(containers: Containers, record: Record, body: dict[str, Any]) -> dic
         "monitor_cgroup": f"{store.names.cgroup}/monitor",
         "active": store.paths.active,
         "spec": spec,
+        "runtime": planning.runtime_program(host),
     }
 
 

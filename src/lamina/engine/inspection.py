@@ -32,7 +32,7 @@ def state_block(state: State) -> dict[str, Any]:
         "ExitCode": state.exit_code or 0,
         "Error": state.error or "",
         "StartedAt": rfc3339nano(state.started_at) if state.started_at else NEVER,
-        "FinishedAt": rfc3339nano(state.finished_at) if state.finished_at and not running else NEVER,
+        "FinishedAt": rfc3339nano(state.finished_at) if state.finished_at else NEVER,
     }
 
 
@@ -95,7 +95,7 @@ def container(
         "HostsPath": f"{base}/hosts",
         "LogPath": f"{base}/log.json" if host["LogConfig"]["Type"] == "json-file" else "",
         "Name": "/" + record.name,
-        "RestartCount": 0,
+        "RestartCount": state.restart_count,
         "Driver": record.driver,
         "Platform": "linux",
         "MountLabel": "",

@@ -41,9 +41,13 @@ def status_text(state: State, now: float) -> str:
 
     if state.status == "created":
         return "Created"
-    if state.status in ("running", "paused", "restarting"):
+    if state.status == "restarting":
+        return f"Restarting ({state.exit_code}) {human_duration(now - state.finished_at / 1e9)} ago"
+    if state.status in ("running", "paused"):
         text = "Up " + human_duration(now - state.started_at / 1e9)
-        return text + " (Paused)" if state.status == "paused" else text
+        if state.status == "paused":
+            return text + " (Paused)"
+        return f"{text} ({'health: ' if state.health == 'starting' else ''}{state.health})" if state.health else text
     if state.status == "dead":
         return "Dead"
     if state.status == "removing":
@@ -101,7 +105,7 @@ def check_filters(filters: dict[str, list[str]]) -> None:
             raise InvalidArgument(f"invalid filter 'is-task=[{value}]'")
 
 
-def keep(row: dict[str, Any], exit_code: int, filters: dict[str, list[str]]) -> bool:
+def keep(row: dict[str, Any], state: State, filters: dict[str, list[str]]) -> bool:
     """Whether a summary passes the filters that need no other object (ancestor, before and since are the caller's)."""
     if "id" in filters and not any(row["Id"].startswith(v) for v in filters["id"]):
         return False
@@ -116,7 +120,7 @@ def keep(row: dict[str, Any], exit_code: int, filters: dict[str, list[str]]) -> 
             return False
     if "status" in filters and row["State"] not in filters["status"]:
         return False
-    if "exited" in filters and (row["State"] != "exited" or str(exit_code) not in filters["exited"]):
+    if "exited" in filters and (row["State"] != "exited" or str(state.exit_code) not in filters["exited"]):
         return False
     for wanted in filters.get("label", []):
         key, eq, value = wanted.partition("=")
@@ -126,7 +130,7 @@ def keep(row: dict[str, Any], exit_code: int, filters: dict[str, list[str]]) -> 
         return False
     if "volume" in filters and not any(v in (m.get("Name"), m["Destination"]) for v in filters["volume"] for m in row["Mounts"]):
         return False
-    if "health" in filters and "none" not in filters["health"]:
+    if "health" in filters and (state.health or "none") not in filters["health"]:
         return False
     if "publish" in filters or "expose" in filters:
         from . import ports

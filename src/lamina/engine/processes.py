@@ -159,7 +159,9 @@ def top(containers: Containers, record: Record, words: list[str]) -> dict[str, A
     """`GET /containers/{id}/top`: {"Titles","Processes"}."""
     state = containers.state(record)
     if not state.live:
-        raise Conflict(f"Container {record.id} is not running")
+        raise Conflict(f"container {record.id} is not running")
+    if state.status == "restarting":
+        raise Conflict(f"Container {record.id} is restarting, wait until the container is running")
     wanted = chosen(words, host_users())
     with open("/proc/stat", "rb") as file:
         boot = next(float(line.split()[1]) for line in file if line.startswith(b"btime"))

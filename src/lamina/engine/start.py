@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import os
 
-from lamina.containers.state import MONITOR_LOST
 from lamina.containers.store import Record
-from lamina.errors import LaminaError
+from lamina.errors import Conflict, LaminaError
 from lamina.monitor.prepared import kind, prepared
 from lamina.network import files, ipam, model
 from lamina.store import presence
@@ -25,6 +24,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from lamina.containers.state import State
     from lamina.monitor.client import Client
 
     from .containers import Containers
@@ -39,14 +39,16 @@ def start(containers: Containers, record: Record, attach: dict[str, bool] | None
     bundle = store.paths.container(record.id)
     with FileLock(bundle + "/lock"):
         state = containers.records.state(record.id)
+        if state.status == "paused":
+            raise Conflict("cannot start a paused container, try unpause instead")
         if state.live:
             return None
         if presence.cut_off(store.paths.runroot, record.id):
             from . import tidying
 
             tidying.clean(containers, record.id)
-        if state.error == MONITOR_LOST:
-            engine.system.clean_after_lost_monitor(record.id)
+        if state.lost:
+            engine.system.clean_after_lost_monitor(record.id, settle=False)  # should we be killed now, it is lost still
         marker = presence.enter(store.paths.runroot, record.id)  # the monitor takes it over
         client: Client | None = None
         network: dict[str, Any] = {"mode": record.config["HostConfig"]["NetworkMode"]}
@@ -61,7 +63,7 @@ def start(containers: Containers, record: Record, attach: dict[str, bool] | None
             if host["Dns"] or host["DnsSearch"] or host["DnsOptions"]:
                 resolv = files.custom_resolv_conf(text, dns=host["Dns"], search=host["DnsSearch"], options=host["DnsOptions"])
                 more = more if not host["Dns"] else []
-            plan = write_bundle(containers, record, network, resolv)
+            plan = write_bundle(containers, record, network, resolv, state)
             if steps.tell is not None:
                 steps.tell(f"wrote config.json (OCI), resolv.conf, hosts and hostname into {bundle}")
             plan["marker"] = marker
@@ -127,6 +129,8 @@ def connect(containers: Containers, record: Record) -> tuple[dict[str, Any], lis
             mac = record.config["MacAddress"]
             db.execute("UPDATE endpoints SET mac=? WHERE network_id=? AND container_id=?", (mac, network.id, record.id))
     netplan = model.netplan(network, ipv4, mac)
+    if record.config.get("LinkLocalIPs"):
+        netplan["more"] = [f"{one}/16" for one in record.config["LinkLocalIPs"]]
     host = record.config["HostConfig"]
     if host["PortBindings"] or host["PublishAllPorts"]:
         from . import ports
@@ -148,8 +152,8 @@ def check_sources(record: Record) -> None:
             raise LaminaError(f"error while mounting {point['Destination']}: source {point['Source']}: {e.strerror}") from None
 
 
-def write_bundle(containers: Containers, record: Record, network: dict[str, Any], resolv: str) -> dict[str, Any]:
-    """Fills the bundle; returns the plan. Files of the bundle are made anew at each start, as docker does."""
+def write_bundle(containers: Containers, record: Record, network: dict[str, Any], resolv: str, before: State) -> dict[str, Any]:
+    """Fills the bundle; returns the plan. Files of the bundle are made anew at each start, as docker does. `before`: how it is now."""
     engine = containers.engine
     store, paths = engine.store, engine.store.paths
     host = record.config["HostConfig"]
@@ -166,11 +170,24 @@ def write_bundle(containers: Containers, record: Record, network: dict[str, Any]
         put(paths.container_file(record.id, name), text.encode("utf-8", "surrogateescape"), 0o644)
     oci_spec = planning.spec(record, store)
     oci_spec["process"]["apparmorProfile"] = apparmor_profile(paths.runroot, host)
+    if host["Runtime"] != "lamina":
+        from . import options
+
+        profile = options.seccomp_profile(host, oci_spec["process"]["capabilities"]["bounding"])
+        if profile is not None:
+            oci_spec["linux"]["seccomp"] = profile  # ours gets the compiled filter instead
     put(paths.container_config(record.id), fastjson.dump_bytes(oci_spec), 0o600)
     mount = engine.layer_store.container_mount(record.id, record.layer_chain, record.driver).plan(volatile=record.auto_remove)
     plan = planning.plan(
         record, store, oci_spec=oci_spec, mount=mount, network=network, seccomp=seccomp_file(engine.store.paths.runroot, host, oci_spec)
     )
+    if before.started_at:
+        plan["started_at"], plan["finished_at"] = before.started_at, before.finished_at
+    if host["RestartPolicy"]["Name"] != "no" or record.config["Config"]["Healthcheck"]:
+        from . import policies
+
+        plan["restart"] = policies.restart_plan(record, before)
+        plan["health"] = policies.health_plan(record, paths)
     os.makedirs(paths.execs(record.id), 0o700, exist_ok=True)
     os.makedirs(paths.rootfs(record.id), 0o700, exist_ok=True)
     return plan

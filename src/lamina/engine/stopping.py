@@ -45,12 +45,15 @@ def stop(containers: Containers, record: Record, timeout: int | None, signal: st
     config = record.config["Config"]
     number = signals.parse(signal or config["StopSignal"] or "SIGTERM")
     grace = timeout if timeout is not None else config["StopTimeout"] if config["StopTimeout"] is not None else GRACE
-    if not containers.state(record).live:
-        return
-    client = client_of(containers, record)
+    state = containers.state(record)
+    if state.lost:
+        containers.engine.system.clean_after_lost_monitor(record.id)  # no restart any more
+    client = client_of(containers, record) if state.live else None
     if client is None:
         return
     with client:
+        if restarts(record):
+            client.no_restart()
         containers.event("kill", record, signal=str(number))
         if not send(client, number):
             return settle(containers, record, client)
@@ -123,16 +126,25 @@ def kill(containers: Containers, record: Record, signal: str) -> None:
             settle(containers, record, client)
 
 
+def restarts(record: Record) -> bool:
+    return bool(record.config["HostConfig"]["RestartPolicy"]["Name"] != "no")
+
+
 def wait(containers: Containers, record: Record) -> int:
-    state = containers.state(record)
-    client = client_of(containers, record) if state.live else None
-    if client is None:
-        return containers.state(record).exit_code
-    with client:
-        try:
-            return client.wait()
-        except LaminaError:
-            return containers.state(record).exit_code or 137
+    """The exit code of a container that has ended for good: not while it is only between two runs."""
+    while True:
+        state = containers.state(record)
+        client = client_of(containers, record) if state.live else None
+        if client is None:
+            return containers.state(record).exit_code
+        with client:
+            try:
+                code = client.wait()
+            except LaminaError:
+                return containers.state(record).exit_code or 137
+        again = containers.records.find(record.id)
+        if again is None or not restarts(again):
+            return code
 
 
 def remove(containers: Containers, record: Record, *, force: bool, volumes: bool) -> None:

@@ -7,7 +7,7 @@ import os
 
 from lamina.containers import state as states
 from lamina.errors import LaminaError, StoreError
-from lamina.linux import mount
+from lamina.linux import mount, ns
 from lamina.monitor import cleanup
 from lamina.monitor.main import lock
 from lamina.runtime.cgroups import detect
@@ -43,13 +43,43 @@ class System:
                 self.forget_ports(key)
                 stopping.remove_cgroup(containers, key)
         containers.records.reap()
-        for cid in self.engine.lost:
-            self.clean_after_lost_monitor(cid)
-        self.engine.lost.clear()
+        lost, self.engine.lost = self.engine.lost, []
+        for cid in lost:
+            self.after_lost_monitor(cid)
         store.db.tidy()
 
-    def clean_after_lost_monitor(self, cid: str) -> None:
-        """Unmounts, empties the cgroup, frees the address, and writes down what every reader concluded; once, under the monitor's lock."""
+    def after_lost_monitor(self, cid: str) -> bool:
+        """Starts the container again if its restart policy says so (then True); else cleans up, and it stays ended."""
+        containers = self.engine.containers
+        record = containers.records.find(cid)
+        if record is not None and stopping.restarts(record):
+            from .policies import asks_for_restart
+
+            state = containers.records.state(cid)
+            wanted = state.lost and asks_for_restart(record.config["HostConfig"]["RestartPolicy"], state)
+            if wanted and containers.start_quietly(record):
+                return True
+        self.clean_after_lost_monitor(cid)
+        return False
+
+    def boot(self) -> list[str]:
+        """After the host's start, as docker's daemon has it: starts what ran when it went down and has a restart policy, and of those that
+        had ended before whatever has "always". The names of what was started."""
+        containers, now = self.engine.containers, ns.boot_id()
+        started = []
+        for record, state in reversed(containers.records.list_with_state()):
+            policy = record.config["HostConfig"]["RestartPolicy"]["Name"]
+            if state.lost:
+                again = self.after_lost_monitor(record.id)
+            else:
+                again = policy == "always" and state.ended and state.boot_id != now and containers.start_quietly(record)
+            if again:
+                started.append(record.name)
+        return started
+
+    def clean_after_lost_monitor(self, cid: str, *, settle: bool = True) -> None:
+        """Unmounts, empties the cgroup, frees the address, and writes down what every reader concluded (unless settle is off: then it
+        counts as lost until somebody else writes); once, under the monitor's lock."""
         containers, paths = self.engine.containers, self.engine.store.paths
         try:
             fd = lock(paths.run_container(cid), timeout=0)
@@ -57,11 +87,13 @@ class System:
             return  # it has been started again, or removed
         try:
             state = containers.records.state(cid)
-            if state.error == states.MONITOR_LOST:
+            if state.lost:
                 self.forget_ports(cid)
                 cleanup.remove_mount(paths.rootfs(cid))
                 stopping.remove_cgroup(containers, cid)
-                states.save(paths.container_state(cid), state)
+                if settle:
+                    state.monitor_pid = state.monitor_start_time = 0
+                    states.save(paths.container_state(cid), state)
         finally:
             os.close(fd)
         containers.finish(cid)
@@ -80,6 +112,12 @@ class System:
             self.forget_ports(cid)
         finally:
             os.close(fd)
+
+    def df(self) -> dict[str, Any]:
+        """What is on disk, by images, containers and volumes."""
+        from .usage import usage
+
+        return usage(self.engine)
 
     def check(self, *, full: bool = False, repair: bool = False) -> list[Problem]:
         """What is wrong with the store, if anything; `full` reads every byte, `repair` mends what can be mended."""

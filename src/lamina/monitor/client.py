@@ -131,6 +131,14 @@ class Client:
     def unpause(self) -> None:
         self._request(protocol.frame(protocol.C_UNPAUSE), wait=True)
 
+    def set_restart(self, how: dict[str, Any]) -> None:
+        """What the next restart goes by: {"policy"?: {"name","maximum"}, "resources"?: as in the OCI spec}."""
+        self._request(protocol.json_frame(protocol.C_RESTART, how), wait=True)
+
+    def no_restart(self) -> None:
+        """Whatever its restart policy says: when it ends, or if it waits for a restart now, it stays ended."""
+        self._request(protocol.json_frame(protocol.C_RESTART, {"cancel": True}), wait=True)
+
     # -- stdin
 
     def write_some(self, data: bytes) -> int:

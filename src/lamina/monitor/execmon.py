@@ -6,7 +6,7 @@ The record is `<run_dir>/execs/<exec id>.json`: {"version":1,"plan":{..},"state"
 create, start, inspect, resize and attach may come from different processes. The monitor stays outside the container; only the joined
 child enters its namespaces and cgroup. It dies with its container: the end of the pid namespace ends the process.
 Plan: {"version":1,"exec_id","container_id","run_dir","init_pid","init_start_time","process": OCI process,"user","group_add","workdir",
-"tty","open_stdin","stdin_once" (default true),"console_size","seccomp_path","cgroup","monitor_cgroup","spec","auto_remove"}.
+"tty","open_stdin","stdin_once" (default true),"console_size","seccomp_path","cgroup","monitor_cgroup","spec","auto_remove","runtime"? (as a container's)}.
 """
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import lamina.errors as errors
 from lamina.containers import state as states
 from lamina.linux import fs, ns
 from lamina.monitor import cleanup, loop, place, protocol
-from lamina.monitor.main import fill_process, read_seccomp
+from lamina.monitor.filling import fill_process, read_seccomp
 from lamina.monitor.stdio import Stdio
 from lamina.runtime import exec as joining
 from lamina.runtime.cgroups import Cgroup
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     import _socket
     from collections.abc import Mapping
     from typing import Any
+
+    from lamina.runtime.handshake import Init
 
 EXECS = "execs"
 KEPT = 300.0  # seconds that an ended exec can still be inspected, as docker has it
@@ -143,9 +145,16 @@ class Exec(loop.Session):
         finally:
             os.close(root)
         self.stdio = stdio = Stdio(tty=bool(plan.get("tty")), stdin=bool(plan.get("open_stdin")))
-        paths = Cgroup.open(plan["cgroup"], layout=place.layout()).paths if plan.get("cgroup") else {}
-        joined = joining.exec_process(plan["init_pid"], process, spec=plan["spec"], cgroup_paths=paths, stdio=stdio.child_fds(),
-                                      terminal=stdio.tty, seccomp=read_seccomp(plan), init_start_time=plan["init_start_time"])
+        joined: Init
+        if plan.get("runtime"):
+            from lamina.runtime import external
+
+            runtime = external.Runtime(plan["runtime"], plan["run_dir"] + "/oci", plan["container_id"])
+            joined = runtime.exec(process, plan["exec_id"], stdio.child_fds())
+        else:
+            paths = Cgroup.open(plan["cgroup"], layout=place.layout()).paths if plan.get("cgroup") else {}
+            joined = joining.exec_process(plan["init_pid"], process, spec=plan["spec"], cgroup_paths=paths, stdio=stdio.child_fds(),
+                                          terminal=stdio.tty, seccomp=read_seccomp(plan), init_start_time=plan["init_start_time"])
         stdio.release_child_fds()
         if steps.tell is not None:
             steps.tell(f"made process {joined.pid} of the host, to enter container {steps.short(plan['container_id'])}")

@@ -17,11 +17,18 @@ from lamina.monitor.server import MAX_PEERS, Server
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import Any, Protocol
 
     from lamina.monitor.logs import LogWriter
-    from lamina.monitor.relay import Relay
     from lamina.monitor.stdio import Stdio
+
+    class Part(Protocol):
+        """What else takes part in the loop: the relay of published ports, health checks."""
+
+        def interest(self, want: dict[int, int]) -> None: ...
+        def timeout(self) -> int | None: ...
+        def expire(self) -> None: ...
+        def handle(self, fd: int, event: int) -> bool: ...
 
 IN, OUT = select.POLLIN, select.POLLOUT
 DRAIN_LIMIT = 4 << 20  # what is still in pipes at the end: 64 KiB each unless somebody enlarged them (1 MiB at most, for users)
@@ -37,7 +44,7 @@ class Session:
         self.own_pidns = own_pidns
         self.server = Server(self)
         self.stdio: Stdio | None = None
-        self.relay: Relay | None = None  # of published ports
+        self.parts: list[Part] = []
         self.log: LogWriter | None = None
         self.stdin_once = False
         self.pid = 0
@@ -68,6 +75,9 @@ class Session:
         raise errors.NotSupported("only a container can be paused")
 
     unpause = pause
+
+    def restart(self, how: dict[str, Any]) -> None:
+        raise errors.NotSupported("only a container can be restarted")
 
     def stdin(self, sender: int, data: bytes) -> None:
         assert self.stdio is not None
@@ -132,11 +142,13 @@ class Session:
             tries -= 1
 
     def _turn(self, timeout: float | None) -> bool:
-        """One round; True when the process has ended."""
-        server, stdio, relay = self.server, self.stdio, self.relay
-        if relay is not None:
-            relay.expire()
-            timeout = relay.timeout()
+        """One round, of at most `timeout` milliseconds; True when the process has ended."""
+        server, stdio = self.server, self.stdio
+        for part in self.parts:
+            part.expire()
+            at_most = part.timeout()
+            if at_most is not None and (timeout is None or at_most < timeout):
+                timeout = at_most
         self._update(self._interest())
         ended = False
         for fd, event in self._poll.poll(timeout):
@@ -150,7 +162,7 @@ class Session:
                 ended = True
             elif server.listener is not None and fd == server.listener.fileno():
                 server.accept()
-            elif relay is not None and relay.handle(fd, event):
+            elif any(part.handle(fd, event) for part in self.parts):
                 continue
             elif stdio is not None:
                 self._move(stdio, fd, event)
@@ -182,8 +194,8 @@ class Session:
                     want[fd] = IN
             if stdio.input >= 0 and (stdio.has_input or not stdio.tty):
                 want[stdio.input] = want.get(stdio.input, 0) | (OUT if stdio.has_input else 0)
-        if self.relay is not None:
-            self.relay.interest(want)
+        for part in self.parts:
+            part.interest(want)
         return want
 
     def _update(self, want: dict[int, int]) -> None:

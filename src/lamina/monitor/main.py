@@ -4,20 +4,22 @@
 In order: lock, socket, root mount, user, working directory, cgroup, stdio, init, network, exec; then state.json says running and the
 clients hear STARTED. Each step that changed the world registers how it is undone; an error at any of them undoes all. At the end:
 output, state.json, socket gone, EXIT to the clients, and only then unmount, cgroup, network, files. Whoever wants to start or remove
-the container takes the lock (lock.py) first, and so waits for the end of all that.
+the container takes the lock (lock.py) first, and so waits for the end of all that. A restart policy repeats what comes after the root
+mount; lock, socket and root stay meanwhile.
 
 The plan, pure data: {"version":1, "id", "name", "run_dir" (of the socket), "state_path", "rootfs" (mount point of the root; made and
 removed), "mount": {"type":"overlay","lowers" (top first),"upper","work","volatile"} or {"type":"bind","source"}, "spec" (OCI config.json),
 "user" ("name:group", resolved in the root), "group_add", "workdir" (made if missing), "network" (network.plug's plan), "cgroup",
 "monitor_cgroup", "tty", "open_stdin", "stdin_once", "console_size"?: [rows, columns], "log": {"path","max_size","max_file"} or null,
-"seccomp_path" or null, "restart"? (restarts.py), "finished_at"? (of the run before), "events"?: {"path","attributes"} (start, die, oom, pause, unpause go to that journal), "auto_remove",
+"seccomp_path" or null, "restart"? (restarts.py), "started_at", "finished_at"? (of a former start), "auto_remove", "events"?:
+{"path","attributes"} (start, die, oom, pause, unpause and health_status go to that journal), "health"? (health.py),
 "remove": [paths deleted after the exit was told]}. All paths are absolute; unknown keys are ignored.
-Also "init"?: true if an init of ours (runtime/initprogram.py) is to be process 1.
+Also "init"?: true if an init of ours (runtime/initprogram.py) is to be process 1; "runtime"?: the program of another OCI runtime.
 """
 from __future__ import annotations
 
-import errno
 import os
+import time
 
 import lamina.errors as errors
 from lamina.containers import state as states
@@ -25,9 +27,11 @@ from lamina.linux import fs, mount, ns, signals
 from lamina.linux._libc import AT_FDCWD
 from lamina.monitor import cleanup, launch, loop, place, protocol
 from lamina.monitor.client import SOCK
+from lamina.monitor.filling import fill_process, read_seccomp
 from lamina.monitor.lock import lock as lock
+from lamina.monitor.restarts import NEVER, Restarts
 from lamina.monitor.stdio import Stdio
-from lamina.runtime import create, profile, users
+from lamina.runtime import create
 from lamina.runtime.cgroups import Cgroup
 from lamina.store import presence
 from lamina.util import steps, times
@@ -58,10 +62,13 @@ def run(plan: dict[str, Any], sock: _socket.socket, attach: Mapping[str, bool] |
         container.leave()
         container.linger()
         return 1
-    try:
-        code = container.serve()
-    except BaseException as e:
-        code = container.abandon(e)
+    while True:
+        try:
+            code = container.serve()
+        except BaseException as e:
+            code = container.abandon(e)
+        if not container.again(code):
+            break
     container.end(code)
     container.leave()
     container.linger()
@@ -73,11 +80,16 @@ class Container(loop.Session):
         about = {"id": plan["id"], "tty": bool(plan.get("tty")), "open_stdin": bool(plan.get("open_stdin"))}
         super().__init__(about, own_pidns=launch.owns_pidns(plan))
         self.plan = plan
-        self.undo: list[tuple[str, Callable[[], None]]] = []
+        self.undo: list[tuple[str, Callable[[], None]]] = []  # what one run has done
+        self.undo_last: list[tuple[str, Callable[[], None]]] = []  # what all runs use
         self.cgroup: Cgroup | None = None
         self.init: Init | None = None
         self.published: Published | None = None
-        self.state = states.State(boot_id=ns.boot_id(), monitor_pid=ns.own_pid(), monitor_start_time=ns.start_time())
+        self.state = states.State(boot_id=ns.boot_id(), monitor_pid=ns.own_pid(), monitor_start_time=ns.start_time(),
+                                  started_at=int(plan.get("started_at") or 0), finished_at=int(plan.get("finished_at") or 0))
+        self.stop_signal = signals.parse(plan.get("stop_signal") or "SIGTERM")
+        self.restarts = Restarts(plan.get("restart") or {}, self.stop_signal)
+        self.state.restart_count = self.restarts.count
         self.lock_fd = -1
         self.marker = ""
         self.clean = True  # False: something could not be undone, and the next command shall come for it
@@ -86,18 +98,22 @@ class Container(loop.Session):
 
     def start(self) -> None:
         """Everything up to the running process. Raises LaminaError or OSError; `fail` undoes what was done."""
-        plan = self.plan
-        run_dir = plan["run_dir"]
+        run_dir = self.plan["run_dir"]
         self.take_over()
         os.makedirs(run_dir, 0o700, exist_ok=True)
         self.lock_fd = lock(run_dir)
         self.server.listen(run_dir, SOCK)
         if steps.tell is not None:
             steps.tell(f"took the plan, as process {self.state.monitor_pid} of the host; clients find it at {run_dir}/{SOCK}")
-        self.undo.append(("socket", self.close_socket))
+        self.undo_last.append(("socket", self.close_socket))
+        self.mount_root()
+        self.begin()
+
+    def begin(self) -> None:
+        """One run, from the root that is mounted to the running process."""
+        plan = self.plan
         spec = dict(plan["spec"])
         process = spec["process"] = dict(spec.get("process") or {})
-        self.mount_root()
         root = os.open(plan["rootfs"], os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             self.prepare_process(root, process)
@@ -128,7 +144,7 @@ class Container(loop.Session):
         how = plan["mount"]
         os.makedirs(target, 0o700, exist_ok=True)
         cleanup.unmount_all(target)  # what a killed monitor left; nobody else can be using it, we hold the lock
-        self.undo.append(("root", lambda: cleanup.remove_mount(target)))
+        self.undo_last.append(("root", lambda: cleanup.remove_mount(target)))
         if how["type"] == "overlay":
             fd = mount.overlay(how["lowers"], how.get("upper"), how.get("work"), volatile=bool(how.get("volatile")))
         elif how["type"] == "bind":
@@ -167,17 +183,7 @@ class Container(loop.Session):
     def launch_init(self, spec: dict[str, Any]) -> None:
         plan, stdio = self.plan, self.stdio
         assert stdio is not None
-        inner = None
-        if plan.get("init"):
-            from lamina.runtime import initprogram
-
-            inner = initprogram.open_program()
-        try:
-            init = self.init = create.create(spec, rootfs=plan["rootfs"], container_id=plan["id"], stdio=stdio.child_fds(),
-                                             terminal=stdio.tty, cgroup=self.cgroup, seccomp=read_seccomp(plan), init=inner)
-        finally:
-            for fd in inner or ():
-                os.close(fd)
+        init = self.init = self.create_elsewhere(spec) if plan.get("runtime") else self.create_init(spec)
         self.undo.append(("init", self.kill_init))
         if steps.tell is not None:
             steps.tell(f"made process {init.pid} of the host, which will be process 1 of the container")
@@ -204,13 +210,45 @@ class Container(loop.Session):
                 self.undo.append(("ports", self.close_ports))
                 if steps.tell is not None:
                     steps.tell("published its ports: the firewall's table sends them in, and sockets hold them")
-                self.relay = self.published.relay
+                self.parts.append(self.published.relay)
         init.wait_ready()
         if stdio.tty:
             master, init.master_fd = init.master_fd, -1
             stdio.use_master(master)
         init.start()
         self.pid, self.pidfd = init.pid, init.pidfd
+
+    def create_init(self, spec: dict[str, Any]) -> Init:
+        plan, stdio, inner = self.plan, self.stdio, None
+        assert stdio is not None
+        if plan.get("init"):
+            from lamina.runtime import initprogram
+
+            inner = initprogram.open_program()
+        try:
+            return create.create(spec, rootfs=plan["rootfs"], container_id=plan["id"], stdio=stdio.child_fds(), terminal=stdio.tty,
+                                 cgroup=self.cgroup, seccomp=read_seccomp(plan), init=inner)
+        finally:
+            for fd in inner or ():
+                os.close(fd)
+
+    def create_elsewhere(self, spec: dict[str, Any]) -> Init:
+        """The same by the runtime that the plan names."""
+        from lamina.monitor import guard
+        from lamina.runtime import external
+
+        plan, stdio = self.plan, self.stdio
+        assert stdio is not None and self.cgroup is not None
+        place.settle()
+        pid = guard.watch(self.cgroup)
+        self.undo.append(("guard", lambda: guard.dismiss(pid)))
+        directory = plan["run_dir"] + "/oci"
+        cleanup.remove_tree(directory)  # what a killed monitor left
+        runtime = external.Runtime(plan["runtime"], directory, plan["id"])
+        self.undo.append(("runtime's directory", lambda: cleanup.remove_tree(directory)))
+        made = runtime.create(spec, rootfs=plan["rootfs"], stdio=stdio.child_fds(), init=bool(plan.get("init")))
+        self.undo.append(("runtime", runtime.delete))
+        return made
 
     def settle(self) -> None:
         """What can be done while the init builds its world: this process's own cgroups, the log, and the last imports."""
@@ -226,6 +264,7 @@ class Container(loop.Session):
         state = self.state
         assert self.init is not None
         state.status, state.pid, state.start_time, state.started_at = states.RUNNING, self.pid, self.init.start_time, times.now_ns()
+        state.exit_code, state.oom_killed, state.error = 0, False, ""
         self.save()
         self.event("start")
         if steps.tell is not None:
@@ -237,11 +276,26 @@ class Container(loop.Session):
     # -- requests
 
     def signal(self, number: int) -> None:
+        self.restarts.signalled(number)
+        if self.state.status == states.RESTARTING:
+            return  # there is no process; docker says nothing either
         super().signal(number)
-        if self.state.status == states.PAUSED and number in (signals.SIGKILL, signals.parse(self.plan.get("stop_signal") or "SIGTERM")):
+        if self.state.status == states.PAUSED and number in (signals.SIGKILL, self.stop_signal):
             self.unpause()  # as docker: who is to end must be let go on to do so
 
+    def restart(self, how: dict[str, Any]) -> None:
+        if how.get("cancel") is True:
+            self.restarts.cancelled = True
+        if isinstance(how.get("policy"), dict):
+            self.restarts.set(how["policy"])
+        if isinstance(how.get("resources"), dict):
+            spec = self.plan["spec"]
+            linux = spec.get("linux") or {}
+            self.plan["spec"] = {**spec, "linux": {**linux, "resources": {**(linux.get("resources") or {}), **how["resources"]}}}
+
     def pause(self) -> None:
+        if self.state.status == states.RESTARTING:
+            raise errors.Conflict(f"Container {self.plan['id']} is restarting, wait until the container is running")
         if self.cgroup is None:
             raise errors.NotSupported("the container has no cgroup, so it can't be paused")
         if self.state.status == states.PAUSED:
@@ -265,10 +319,33 @@ class Container(loop.Session):
 
     # -- the end
 
-    def end(self, code: int) -> None:
-        """The process has ended: the last word to disk and clients, then everything is undone."""
+    def again(self, code: int) -> bool:
+        """The process has ended. Whether it runs again, by the restart policy, once its time has come; requests are served meanwhile."""
         state = self.state
-        state.status, state.pid, state.exit_code, state.finished_at = states.EXITED, 0, code, times.now_ns()
+        wait = self.restarts.after(code, (times.now_ns() - state.started_at) / times.BILLION)
+        if wait == NEVER:
+            return False
+        state.restart_count = self.restarts.count
+        self.note_end(code, states.RESTARTING)
+        self.server.dismiss(loop.exit_frame(code))
+        self.rewind(self.undo)
+        end = time.monotonic() + wait
+        try:
+            while not self.restarts.cancelled and (left := end - time.monotonic()) > 0:
+                self._turn(left * 1000 + 1)
+            if self.restarts.cancelled:
+                return False
+            self.begin()
+        except BaseException as e:
+            self.rewind(self.undo)
+            state.error = protocol.describe(e)["message"]
+            return False
+        return True
+
+    def note_end(self, code: int, status: str) -> None:
+        """Writes down that a run has ended, and how. The host's ports are free, and nobody of the container lives, when this returns."""
+        state = self.state
+        state.status, state.pid, state.exit_code, state.finished_at = status, 0, code, times.now_ns()
         if self.cgroup is not None:
             try:
                 state.oom_killed = self.cgroup.oom_killed()
@@ -284,10 +361,18 @@ class Container(loop.Session):
         if steps.tell is not None:
             steps.tell(f"saw the end of process 1, exit code {code}, and wrote so into {self.plan['state_path']}")
         self.event("die", exitCode=str(code), execDuration=str(max(0, state.finished_at - state.started_at) // times.BILLION))
-        self.undo = [(what, undo) for what, undo in self.undo if what != "socket"]
+
+    def end(self, code: int) -> None:
+        """It stays ended: the last word to disk and clients, then everything is undone."""
+        if self.state.status == states.RESTARTING:
+            self.state.status = states.EXITED
+            self.save()
+        else:
+            self.note_end(code, states.EXITED)
+        self.undo_last = [(what, undo) for what, undo in self.undo_last if what != "socket"]
         self.close_socket()
         self.server.finish(loop.exit_frame(code))
-        clean = self.rewind()
+        clean = self.rewind(self.undo) & self.rewind(self.undo_last)
         if not self.plan.get("auto_remove"):
             self.make_durable()
         self.clean = clean
@@ -307,10 +392,11 @@ class Container(loop.Session):
     def fail(self, error: BaseException) -> None:
         """It could not be started: undoes what was done, and says why. A container that never ran stays "created", as docker has it."""
         mine = self.lock_fd >= 0
-        self.rewind()
+        self.rewind(self.undo)
+        self.rewind(self.undo_last)
         told = protocol.describe(error)
         if mine:
-            self.state.status, self.state.pid = states.CREATED, 0
+            self.state.status, self.state.pid = states.EXITED if self.state.finished_at else states.CREATED, 0
             self.state.exit_code, self.state.error = told["exit_code"], told["message"]
             self.save()
         self.server.finish(protocol.json_frame(protocol.M_ERROR, told))
@@ -320,15 +406,18 @@ class Container(loop.Session):
                     cleanup.remove_tree(path)
             self.unlock()
 
-    def rewind(self) -> bool:
+    def rewind(self, done: list[tuple[str, Callable[[], None]]]) -> bool:
         """Undoes the steps, last first; False if one failed. That doesn't keep the others from being undone."""
         clean = True
-        while self.undo:
-            _, undo = self.undo.pop()
+        while done:
+            what, undo = done.pop()
             try:
                 undo()
             except (OSError, errors.LaminaError):
                 clean = False
+                continue
+            if steps.tell is not None and what in UNDONE:
+                steps.tell(UNDONE[what].format_map(self.plan))
         return clean
 
     def save(self) -> None:
@@ -379,8 +468,8 @@ class Container(loop.Session):
 
     def withdraw_ports(self) -> None:
         """The host's ports are free after this; what takes long about it is left to `close_ports`, after the exit was told."""
-        self.relay = None
         if self.published is not None:
+            self.parts = [part for part in self.parts if part is not self.published.relay]
             self.published.withdraw()
 
     def close_ports(self) -> None:
@@ -416,27 +505,3 @@ def get_ready() -> None:
     from lamina.monitor import logs  # noqa: F401
     from lamina.network import plug  # noqa: F401
     from lamina.store import events, trash  # noqa: F401
-
-
-def fill_process(root: int, process: dict[str, Any], plan: Mapping[str, Any]) -> None:
-    """Completes the OCI process by the plan's "user", "group_add" and "console_size": ids by the root's own files, HOME as docker does."""
-    uid, gid, groups, home = users.resolve(root, plan.get("user") or "", plan.get("group_add") or ())
-    process["user"] = {**(process.get("user") or {}), "uid": uid, "gid": gid, "additionalGids": list(groups)}
-    env = list(process.get("env") or ())
-    if home and not any(entry.startswith("HOME=") for entry in env):
-        env.append("HOME=" + home)
-    process["env"] = env
-    size = plan.get("console_size")
-    if size:
-        process["consoleSize"] = {"height": size[0], "width": size[1]}
-
-
-def read_seccomp(plan: Mapping[str, Any]) -> bytes | None:
-    """The filter's bytes; an error when the file that the plan names doesn't hold one that can be believed."""
-    path = plan.get("seccomp_path")
-    if not path:
-        return None
-    program = profile.load(path)
-    if program is None:
-        raise OSError(errno.EINVAL, "not a seccomp filter of ours", path)
-    return program

@@ -18,14 +18,17 @@ allocated for what was merely announced. Both sides begin with HELLO; the monito
     0x06 SIGNAL  u8 number                                   0x86 ERROR   {"class","message","exit_code"}: it could not be started
     0x07 PAUSE                                               0x87 CREDIT  u32: so many bytes of STDIN were taken
     0x08 UNPAUSE                                             0x88 EXIT    u32 exit code (128+n: killed by signal n)
-                                                             0x89 STEP    {"who","at","text"}: what was done (--explain)
+    0x09 RESTART {"policy"?,"resources"?,"cancel"?}          0x89 STEP    {"who","at","text"}: what was done (--explain)
 
-- ATTACH, RESIZE, SIGNAL, PAUSE and UNPAUSE are requests: each is answered by one REPLY, in order. STDIN and STDIN_CLOSE aren't.
+- ATTACH, RESIZE, SIGNAL, PAUSE, UNPAUSE and RESTART are requests: each is answered by one REPLY, in order. STDIN and STDIN_CLOSE
+  aren't. RESTART tells what the container's next restart goes by: a policy {"name","maximum"}, resources as in the OCI spec; or,
+  by "cancel": true, that there shall be none, whatever the policy says.
 - Any number of clients may be connected at once. Output goes to the clients that have asked for it, from then on.
 - A client may send WINDOW (262144) bytes of STDIN beyond those it got CREDIT for. So neither side ever stops reading requests, and
   memory stays bounded. Bytes that nobody can take any more (the process closed its stdin) are credited and dropped.
 - STARTED comes once to every client, at once if it has started already. Then EXIT, after all output that the client was to get, and
-  the monitor closes. ERROR instead of STARTED or EXIT is the end as well.
+  the monitor closes. ERROR instead of STARTED or EXIT is the end as well. A container that will be started again has told EXIT to
+  all who were connected at its end; who connects after that hears STARTED when it runs again.
 - STEP goes to clients whose ATTACH had "explain": true, also after EXIT: they are told how everything is undone, and only then the
   monitor closes. `at`: nanoseconds of the host's monotonic clock.
 - Output is lossless: when a client is more than BEHIND (1 MiB) late, the monitor stops reading the container's output until that
@@ -53,7 +56,7 @@ SIZE = Struct("!HH")
 U32 = Struct("!I")
 U32_NATIVE = Struct("=I")  # of struct ucred, not of the wire
 
-C_HELLO, C_ATTACH, C_STDIN, C_STDIN_CLOSE, C_RESIZE, C_SIGNAL, C_PAUSE, C_UNPAUSE = range(0x01, 0x09)
+C_HELLO, C_ATTACH, C_STDIN, C_STDIN_CLOSE, C_RESIZE, C_SIGNAL, C_PAUSE, C_UNPAUSE, C_RESTART = range(0x01, 0x0A)
 M_HELLO, M_REPLY, M_STDOUT, M_STDERR, M_STARTED, M_ERROR, M_CREDIT, M_EXIT, M_STEP = range(0x81, 0x8A)
 
 

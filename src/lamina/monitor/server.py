@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         def resize(self, rows: int, cols: int) -> None: ...
         def pause(self) -> None: ...
         def unpause(self) -> None: ...
+        def restart(self, how: dict[str, Any]) -> None: ...
         def stdin(self, sender: int, data: bytes) -> None: ...
         def stdin_closed(self) -> None: ...
 
@@ -162,6 +163,14 @@ class Server:
             else:
                 self.end(peer, message)
 
+    def dismiss(self, message: bytes) -> None:
+        """The last frame of one run, for everyone who is there; who comes after waits for the next run."""
+        self.started = b""
+        for peer in list(self.peers.values()):
+            if not peer.closing:
+                peer.stdin = False  # what it would write to is gone
+                self.end(peer, message)
+
     def step(self, text: str, /, *, who: str = "monitor", at: int = 0, now: bool = False) -> None:
         """steps.tell of a monitor: to the clients that asked for it. One that doesn't read misses some."""
         message = protocol.json_frame(protocol.M_STEP, {"who": who, "at": at or time.monotonic_ns(), "text": text})
@@ -177,6 +186,7 @@ class Server:
 
     def end(self, peer: Peer, message: bytes) -> None:
         peer.closing = True
+        peer.stdout = peer.stderr = False  # it gets what is queued, and holds nobody up any more
         self.send(peer, message)
 
     def send(self, peer: Peer, message: bytes) -> None:
@@ -282,6 +292,8 @@ class Server:
                 subject.pause()
             elif kind == protocol.C_UNPAUSE:
                 subject.unpause()
+            elif kind == protocol.C_RESTART:
+                subject.restart(protocol.parse_object(payload))
             else:
                 raise protocol.ProtocolError(f"frame of unknown type {kind:#x} or wrong size {len(payload)}")
         except protocol.ProtocolError:

@@ -2,7 +2,8 @@
 """Connects a network namespace to the engine's bridge. [hot]
 
 For the monitor, between clone and exec: it must be single-threaded (setns moves one thread). What is done is data, the plan's `network`:
-{"mode": "bridge", "bridge", "ipv4": "172.18.0.2/16", "gateway", "mac", "mtu", "host_ifname"?: str, "lo": true} or {"mode": "none"}.
+{"mode": "bridge", "bridge", "ipv4": "172.18.0.2/16", "gateway", "mac", "mtu", "host_ifname"?: str, "lo": true, "more"?: further addresses
+as ipv4} or {"mode": "none"}.
 Nothing here is undone on the way out: the namespace's death removes the veth, and deleting it by hand would take 20 ms.
 """
 from __future__ import annotations
@@ -102,6 +103,9 @@ def _configure(inside: Netlink, plan: dict[str, Any]) -> None:
     requests = [rtnetlink.set_link(1, up=True)] if plan.get("lo", True) else []
     requests.append(rtnetlink.set_link(index, up=True))
     requests.append(rtnetlink.add_address(index, address, int(prefix)))
+    for one in plan.get("more") or ():
+        address, _slash, prefix = one.partition("/")
+        requests.append(rtnetlink.add_address(index, address, int(prefix)))
     if plan.get("gateway"):
         requests.append(rtnetlink.add_route("0.0.0.0", 0, gateway=plan["gateway"], index=index))
     inside.call(requests)

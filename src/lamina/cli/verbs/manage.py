@@ -6,6 +6,7 @@ from __future__ import annotations
 from lamina.cli.context import Cli, CliError
 from lamina.cli.flags import Opts, Verb
 from lamina.cli.table import render
+from lamina.errors import LaminaError
 from lamina.util.sizes import human_size
 
 from .images import confirm
@@ -45,7 +46,10 @@ def rename(cli: Cli, opts: Opts, args: list[str]) -> int:
     old, new = args[0].strip(), args[1].strip()
     if not old or not new:
         raise CliError("Error: Neither old nor new names may be empty")
-    cli.engine.containers.rename(old, new)
+    try:
+        cli.engine.containers.rename(old, new)
+    except LaminaError as e:
+        raise CliError(f"Error response from daemon: {e.message}\nError: failed to rename container named {old}")
     return 0
 
 
@@ -64,6 +68,10 @@ def update(cli: Cli, opts: Opts, refs: list[str]) -> int:
         "CpusetMems": opts["cpuset-mems"],
         "PidsLimit": opts["pids-limit"],
     }
+    if opts["restart"]:
+        from lamina.cli.create_more import restart_policy
+
+        body["RestartPolicy"] = restart_policy(opts["restart"])
 
     def one(ref: str) -> str:
         for warning in cli.engine.containers.update(ref, body)["Warnings"]:
@@ -88,6 +96,8 @@ def attach(cli: Cli, opts: Opts, args: list[str]) -> int:
         raise CliError("You cannot attach to a stopped container, start it first")
     if state["Paused"]:
         raise CliError("You cannot attach to a paused container, unpause it first")
+    if state["Restarting"]:
+        raise CliError("You cannot attach to a restarting container, wait until it is running")
     config = facts["Config"]
     stdin = bool(config["OpenStdin"]) and not opts["no-stdin"]
     check_tty(cli, stdin=stdin, tty=bool(config["Tty"]))
@@ -99,15 +109,20 @@ def attach(cli: Cli, opts: Opts, args: list[str]) -> int:
 def prune(cli: Cli, opts: Opts, args: list[str]) -> int:
     question = "WARNING! This will remove all stopped containers.\nAre you sure you want to continue? [y/N] "
     if not opts["force"] and not confirm(cli, question):
-        return 1
-    report = cli.engine.containers.prune(filters_of(opts["filter"]))
+        return 0
+    cli.out(f"Total reclaimed space: {human_size(pruned(cli, filters_of(opts['filter'])))}")
+    return 0
+
+
+def pruned(cli: Cli, filters: dict[str, list[str]]) -> int:
+    """Does it and lists what is gone; the bytes that are free now."""
+    report = cli.engine.containers.prune(filters)
     if report["ContainersDeleted"]:
         cli.out("Deleted Containers:")
         for container in report["ContainersDeleted"]:
             cli.out(container)
         cli.out("")
-    cli.out(f"Total reclaimed space: {human_size(report['SpaceReclaimed'])}")
-    return 0
+    return int(report["SpaceReclaimed"])
 
 
 VERBS = {
@@ -120,9 +135,9 @@ VERBS = {
         (
             ("memory", "m", "bytes", 0), ("memory-swap", "", "swap", 0), ("memory-reservation", "", "bytes", 0), ("cpus", "", "decimal", 0),
             ("cpu-shares", "c", "int", 0), ("cpu-period", "", "int", 0), ("cpu-quota", "", "int", 0), ("cpuset-cpus", "", "string", ""),
-            ("cpuset-mems", "", "string", ""), ("pids-limit", "", "int", 0),
+            ("cpuset-mems", "", "string", ""), ("pids-limit", "", "int", 0), ("restart", "", "string", ""),
         ),
-        refused={"blkio-weight": "", "cpu-rt-period": "", "cpu-rt-runtime": "", "restart": ""},
+        refused={"blkio-weight": "", "cpu-rt-period": "", "cpu-rt-runtime": ""},
     ),
     "top": Verb(top, "CONTAINER [ps OPTIONS]", 1, None, interspersed=False),
     "attach": Verb(

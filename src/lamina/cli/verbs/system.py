@@ -100,6 +100,13 @@ def reset(cli: Cli, opts: Opts, args: list[str]) -> int:
     return 0
 
 
+def boot(cli: Cli, opts: Opts, args: list[str]) -> int:
+    """For the host's start (a systemd unit, see docs): a line for each container that was started."""
+    for name in cli.engine.system.boot():
+        cli.out(name)
+    return 0
+
+
 def adopt(cli: Cli, opts: Opts, args: list[str]) -> int:
     from lamina.engine.system import adopt as take
 
@@ -109,6 +116,7 @@ def adopt(cli: Cli, opts: Opts, args: list[str]) -> int:
 
 VERBS = {
     "adopt": Verb(adopt, "", 0, 0),
+    "boot": Verb(boot, "", 0, 0),
     "version": Verb(version, "[OPTIONS]", 0, 0, (("format", "f", "string", ""),)),
     "info": Verb(info, "[OPTIONS]", 0, 0, (("format", "f", "string", ""),)),
     "reset": Verb(reset, "[OPTIONS]", 0, 0, (("force", "f", "bool", False),)),
