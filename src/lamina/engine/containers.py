@@ -129,7 +129,8 @@ class Containers:
                 lease.release()
             raise
         if steps.tell is not None:
-            steps.tell(f"wrote down container {steps.short(cid)} under the name {bare}, and made its bundle {self.engine.store.paths.container(cid)}")
+            bundle = self.engine.store.paths.container(cid)
+            steps.tell(f"wrote down container {steps.short(cid)} under the name {bare}, and made its bundle {bundle}")
         try:
             layers.prepare_container(cid, image.chain_id)
         except BaseException:
@@ -292,18 +293,36 @@ class Containers:
         """The union view as a flat tar, handed to `write` in pieces."""
         from . import looking
 
-        looking.export(self, self.find_or_explain(ref), write)
+        looking.export(self, self.find_or_explain(ref, "`save` writes an image, `export` a container's files"), write)
 
-    def find_or_explain(self, ref: str) -> Record:
-        """For `export`: an image is refused with the verb that was meant."""
+    def find_or_explain(self, ref: str, instead: str) -> Record:
+        """For verbs that images have, too, by another name: an image is refused with the verb that was meant."""
         record = self.records.find(ref)
         if record is None:
             try:
                 self.engine.image_store.resolve(ref)
             except (NotFound, InvalidArgument):
                 raise NotFound(f"No such container: {ref}") from None
-            raise NotFound(f"No such container: {ref}", hint=f"{ref} is an image; `save` writes an image, `export` a container's files")
+            raise NotFound(f"No such container: {ref}", hint=f"{ref} is an image; {instead}")
         return record
+
+    def mount(self, ref: str) -> str:
+        """The path of the container's union on the host, writable; mounted there if it doesn't run."""
+        from . import unions
+
+        return unions.mount(self, self.find_or_explain(ref, "`image mount` mounts an image, `mount` a container's union"))
+
+    def umount(self, ref: str) -> None:
+        """NotFound if it isn't mounted, Conflict while it runs."""
+        from . import unions
+
+        unions.umount(self, self.records.get(ref))
+
+    def mounted(self) -> Summaries:
+        """[{"Id","Path"}] of the containers whose union is mounted, running ones among them."""
+        from . import unions
+
+        return unions.mounted(self)
 
     def logs(self, ref: str, **options: Any) -> Iterator[tuple[str, bytes]]:
         """(stream, line) pairs; options: follow, stdout, stderr, since, until (ns), timestamps, details, tail (lines, -1 for all)."""

@@ -13,7 +13,7 @@ from lamina.network import bridge
 from lamina.util import fastjson, steps
 from lamina.util.atomic import read_file
 
-from . import inspection, planning
+from . import inspection, planning, unions
 
 if TYPE_CHECKING:
     from .containers import Containers
@@ -49,7 +49,8 @@ def inspect(containers: Containers, record: Record, size: bool) -> dict[str, Any
         body["NetworkSettings"]["Ports"] = ports.inspected(paths, record, state)
     body["AppArmorProfile"] = apparmor_profile(paths.container_config(record.id))
     if steps.tell is not None:
-        steps.tell(f"read container {steps.short(record.id)}: what was asked from the database, what is from {paths.container_state(record.id)}")
+        where = paths.container_state(record.id)
+        steps.tell(f"read container {steps.short(record.id)}: what was asked from the database, what is from {where}")
     return body
 
 
@@ -119,6 +120,8 @@ def open_root(containers: Containers, record: Record) -> int:
         finally:
             os.close(pidfd)
         return fd
+    if unions.is_mounted(paths.rootfs(record.id)):  # by `mount`: an upper directory has one union at a time
+        return os.open(paths.rootfs(record.id), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     return containers.engine.layer_store.container_mount(record.id, record.layer_chain, record.driver).open_root()
 
 

@@ -204,7 +204,8 @@ class System:
         store.close()
         engine.reap_at_close = False  # there is no database any more
         if steps.tell is not None:
-            steps.tell(f"removed the containers, the bridge {store.names.bridge}, the table {store.names.table} and the cgroup {store.names.cgroup}")
+            names = store.names
+            steps.tell(f"removed the containers, the bridge {names.bridge}, the table {names.table} and the cgroup {names.cgroup}")
         for root in (paths.runroot, paths.root):
             refuse_foreign_mounts(root)
         for root, known in ((paths.runroot, paths.RUN_DIRS), (paths.root, paths.ROOT_DIRS)):

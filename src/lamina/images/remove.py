@@ -78,7 +78,8 @@ class Removal:
     def finish(self) -> None:
         """After the commit: events, and the data."""
         if steps.tell is not None:
-            steps.tell("struck from the database: " + (", ".join(steps.short(name) for one in self.records for name in one.values()) or "nothing"))
+            gone = [steps.short(name) for one in self.records for name in one.values()]
+            steps.tell(f"struck from the database: {', '.join(gone) or 'nothing'}")
         for action, image_id in self._news:
             tell(self.images.store, action, image_id)
         self.images.layers.finish_removals(self._keys)

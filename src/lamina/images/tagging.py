@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from lamina.errors import NotFound
 from lamina.spec.reference import parse_repository
-
 from lamina.util import steps
 
 from .create import set_tag, tell
