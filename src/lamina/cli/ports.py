@@ -47,13 +47,13 @@ def parse(text: str) -> list[tuple[str, str, str]]:
     if address:
         address = check_address(address)
     if not inner:
-        raise ValueError(f"no port specified: {text}<empty>")
+        raise ValueError(f"No port specified: {text}<empty>")
     first, last = named_range("containerPort", inner)
     low, high = named_range("hostPort", outer) if outer else (0, 0)
     if outer and last - first != high - low and first != last:
-        raise ValueError(f"invalid ranges specified for container and host Ports: {inner} and {outer}")
+        raise ValueError(f"Invalid ranges specified for container and host Ports: {inner} and {outer}")
     if protocol.lower() not in PROTOCOLS:
-        raise ValueError(f"invalid proto: {protocol}")
+        raise ValueError(f"Invalid proto: {protocol}")
     found = []
     for offset in range(last - first + 1):
         port = f"{low + offset}" if outer else ""
@@ -78,7 +78,7 @@ def check_address(text: str) -> str:
     bare = text
     if text[0] == "[":
         if text[-1] != "]":
-            raise ValueError(f"invalid IP address {text}: address {text}:: missing ']' in address")
+            raise ValueError(f"Invalid ip address {text}: address {text}:: missing ']' in address")
         bare = text[1:-1]
     for family in (_socket.AF_INET, _socket.AF_INET6):
         try:
@@ -86,7 +86,9 @@ def check_address(text: str) -> str:
             return bare
         except (OSError, ValueError):
             continue
-    raise ValueError(f"invalid IP address: {bare}")
+    if ":" in bare and bare == text:
+        raise ValueError(f"Invalid ip address {text}: address {text}:: too many colons in address")
+    raise ValueError(f"Invalid ip address: {bare}")
 
 
 def split_protocol(text: str) -> tuple[str, str]:
@@ -99,7 +101,7 @@ def named_range(what: str, text: str) -> tuple[int, int]:
     try:
         return port_range(text)
     except ValueError:
-        raise ValueError(f"invalid {what}: {text}") from None
+        raise ValueError(f"Invalid {what}: {text}") from None
 
 
 def port_range(text: str) -> tuple[int, int]:

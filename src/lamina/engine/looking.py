@@ -127,9 +127,10 @@ def open_root(containers: Containers, record: Record) -> int:
 
 def logs(
     containers: Containers, record: Record, *, follow: bool = False, stdout: bool = True, stderr: bool = True, since: int | None = None,
-    until: int | None = None, timestamps: bool = False, tail: int = -1,
+    until: int | None = None, timestamps: bool = False, details: bool = False, tail: int = -1,
 ) -> Iterator[tuple[str, bytes]]:  # fmt: skip
-    """(stream, bytes) in order, a record each; timestamps puts RFC 3339 and a blank before each. since, until: nanoseconds; tail < 0: all.
+    """(stream, bytes) in order, a record each. since, until: nanoseconds; tail < 0: all. Before each: with timestamps RFC 3339 and a blank;
+    with details the log's attributes, of which this engine's log driver has none, and a blank.
 
     NotSupported for the log driver none.
     """
@@ -144,4 +145,4 @@ def logs(
     entries = read_logs(path, tail=None if tail < 0 else tail, since=since, until=until, follow=follow, stdout=stdout, stderr=stderr,
                         ended=lambda: not containers.records.state(record.id).live)  # fmt: skip
     for entry in entries:
-        yield entry.stream, (rfc3339nano(entry.time).encode() + b" " if timestamps else b"") + entry.data
+        yield entry.stream, (rfc3339nano(entry.time).encode() + b" " if timestamps else b"") + (b" " if details else b"") + entry.data

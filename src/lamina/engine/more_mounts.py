@@ -159,7 +159,7 @@ def tmpfs(wanted: dict[str, Any]) -> list[dict[str, Any]]:
         for word in str(text).split(",") if text else []:
             name, sign, _ = word.partition("=")
             if sign and name not in TMPFS_VALUES or not sign and word not in TMPFS_FLAGS:
-                raise InvalidArgument("invalid tmpfs option [" + " ".join(f'"{part}"' for part in word.split("=", 1)) + "]")
+                raise InvalidArgument(f'invalid tmpfs option "{name}"')
             opposite = word.removeprefix("no") if word.startswith("no") else "no" + word
             words = [one for one in words if one != opposite and not (sign and one.startswith(name + "="))] + [word]
         made.append({"destination": target, "type": "tmpfs", "source": "tmpfs", "options": words})

@@ -28,16 +28,21 @@ def parse_bind(text: str) -> dict[str, Any]:
         raise InvalidArgument(f"invalid volume specification: '{text}'")
     if len(parts) == 1:
         return {"Type": "volume", "Name": "", "Destination": check_target(parts[0]), "Mode": "", "RW": True, "Propagation": ""}
-    source, target = parts[0], check_target(parts[1])
+    source, wrong = parts[0], f"invalid volume specification: '{text}': "
+    try:
+        target = check_target(parts[1])
+    except InvalidArgument as e:
+        kind = "bind" if source.startswith("/") else "volume"
+        raise InvalidArgument(f'{wrong}invalid mount config for type "{kind}": {e.message}') from None
     mode = parts[2] if len(parts) == 3 else ""
     writable, propagation = parse_mode(mode, text)
     if source.startswith("/"):
         return {"Type": "bind", "Source": os.path.normpath(source), "Destination": target, "Mode": mode, "RW": writable,
                 "Propagation": propagation or "rprivate"}  # fmt: skip
     if source.startswith((".", "~")):
-        raise InvalidArgument(f"invalid volume specification: '{text}': \"{source}\" is neither a path from / nor a volume name")
+        raise InvalidArgument(f"{wrong}\"{source}\" is neither a path from / nor a volume name")
     if propagation:
-        raise InvalidArgument(f"invalid volume specification: '{text}': propagation is for binds of host paths only")
+        raise InvalidArgument(f"{wrong}propagation is for binds of host paths only")
     return {"Type": "volume", "Name": source, "Destination": target, "Mode": mode or "z", "RW": writable, "Propagation": ""}
 
 

@@ -164,12 +164,12 @@ def inspected(paths: Paths, record: Record, state: State) -> dict[str, Any]:
 
 
 def keep(rows: list[dict[str, Any]], filters: dict[str, list[str]]) -> bool:
-    """The filters `publish` (a host port) and `expose` (a port that is only exposed): "80", "80/udp", "8000-8010/tcp"; any that fits."""
+    """The filters `publish` (a host port) and `expose` (a port of the container): "80", "80/udp", "8000-8010/tcp"; any that fits."""
     for name, field in (("publish", "PublicPort"), ("expose", "PrivatePort")):
         for text in filters.get(name, ()):
             first, last, protocol = filter_range(name, text)
             for row in rows:
-                if (name == "publish") == ("PublicPort" in row) and row["Type"] == protocol and first <= row[field] <= last:
+                if field in row and row["Type"] == protocol and first <= row[field] <= last:
                     return True
     return False
 

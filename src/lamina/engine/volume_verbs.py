@@ -7,6 +7,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from lamina.errors import InvalidArgument, LaminaError
+from lamina.images.filters import boolean
 from lamina.util import steps
 from lamina.util.times import rfc3339nano
 from lamina.volumes.store import Volume, VolumeStore
@@ -43,12 +44,12 @@ class Volumes:
         """All volumes by name; filters dangling, driver, label, name."""
         filters = filters or {}
         check(filters, LIST_FILTERS)
-        dangling = [value.lower() in ("1", "true") for value in filters.get("dangling", [])]
+        dangling = boolean(filters, "dangling")
         found = []
         if steps.tell is not None:
             steps.tell("read the volumes, and which containers refer to them, from the database")
         for volume in self.store.list():
-            if dangling and (not self.store.used_by(volume.name)) not in dangling:
+            if dangling is not None and (not self.store.used_by(volume.name)) is not dangling:
                 continue
             if "driver" in filters and volume.driver not in filters["driver"]:
                 continue
@@ -74,7 +75,7 @@ class Volumes:
         """Removes volumes that no container refers to, anonymous ones unless `all`: {"VolumesDeleted","SpaceReclaimed"}."""
         filters = filters or {}
         check(filters, PRUNE_FILTERS)
-        everything = any(value.lower() in ("1", "true") for value in filters.get("all", []))
+        everything = boolean(filters, "all")
         deleted, space = [], 0
         for volume in self.store.unused(anonymous_only=not everything):
             wanted, unwanted = filters.get("label", []), filters.get("label!", [])

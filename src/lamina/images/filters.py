@@ -12,8 +12,8 @@ from lamina.util.times import parse_rfc3339
 
 from .changes import parse_duration
 
-TRUE = frozenset(("1", "true", "True", "TRUE", "t", "T"))
-FALSE = frozenset(("0", "false", "False", "FALSE", "f", "F"))
+TRUE = frozenset(("1", "true"))
+FALSE = frozenset(("0", "false"))
 Filters = Mapping[str, Sequence[str]]
 
 

@@ -30,7 +30,7 @@ COLUMNS = "chain_id, diff_id, parent, data_key, size, created_ns"
 
 
 class Layer:
-    """A row: a change set in its place. `size` is the sum of its files' sizes, as docker shows it."""
+    """A row: a change set in its place. `size` is the sum of the sizes of its files and symbolic links, as docker shows it."""
 
     __slots__ = ("chain_id", "diff_id", "parent", "data_key", "size", "created_ns")
 

@@ -22,6 +22,8 @@ def parse(text: str | int) -> int:
         number = int(word)
         if 1 <= number <= RTMAX:
             return number
+        if number:
+            raise InvalidArgument(f"the linux daemon does not support signal {number}")
     else:
         name = word.upper().removeprefix("SIG")
         if name in NUMBERS:

@@ -57,7 +57,7 @@ def exec_(cli: Cli, opts: Opts, args: list[str]) -> int:
         return 0 if code == DETACHED else code
     except StartError as e:
         cli.out(cli.clean(e.message), end="\r\n")
-        return e.exit_code if e.exit_code != 125 else 126
+        return 126  # as docker's, also for a command that isn't there
 
 
 def env_files(paths: list[str]) -> list[str]:

@@ -196,8 +196,14 @@ def prune(cli: Cli, opts: Opts, args: list[str]) -> int:
     if not opts["force"]:
         what = "all images without at least one container associated to them" if everything else "all dangling images"
         if not confirm(cli, f"WARNING! This will remove {what}.\nAre you sure you want to continue? [y/N] "):
-            return 1
-    filters["dangling"] = ["false" if everything else "true"]
+            return 0
+    cli.out(f"Total reclaimed space: {human_size(pruned(cli, filters, everything=everything))}")
+    return 0
+
+
+def pruned(cli: Cli, filters: dict[str, list[str]], *, everything: bool) -> int:
+    """Does it and lists what is gone; the bytes that are free now."""
+    filters = {**filters, "dangling": ["false" if everything else "true"]}
     report = cli.engine.images.prune(filters)
     deleted = report.get("ImagesDeleted") or []
     if deleted:
@@ -207,8 +213,7 @@ def prune(cli: Cli, opts: Opts, args: list[str]) -> int:
                 if kind in step:
                     cli.out(f"{kind.lower()}: {step[kind]}")
         cli.out("")
-    cli.out(f"Total reclaimed space: {human_size(report.get('SpaceReclaimed') or 0)}")
-    return 0
+    return int(report.get("SpaceReclaimed") or 0)
 
 
 def confirm(cli: Cli, question: str) -> bool:

@@ -96,6 +96,8 @@ def rm(cli: Cli, opts: Opts, refs: list[str]) -> int:
         if not bare:
             raise CliError("Container name cannot be empty")
         try:
+            if opts["link"]:
+                cli.engine.containers.remove_link(bare)
             cli.engine.containers.remove(bare, force=opts["force"], volumes=opts["volumes"])
         except NotFound as e:
             if not opts["force"]:
@@ -116,5 +118,5 @@ VERBS = {
     "stop": Verb(stop, MANY, 1, None, (("signal", "s", "string", ""), ("time", "t", "int", 10), ("timeout", "", "int", 10))),
     "kill": Verb(kill, MANY, 1, None, (("signal", "s", "string", ""),)),
     "wait": Verb(wait, "CONTAINER [CONTAINER...]", 1, None),
-    "rm": Verb(rm, MANY, 1, None, (("force", "f", "bool", False), ("volumes", "v", "bool", False)), refused={"link": "l"}),
+    "rm": Verb(rm, MANY, 1, None, (("force", "f", "bool", False), ("link", "l", "bool", False), ("volumes", "v", "bool", False))),
 }  # fmt: skip

@@ -13,7 +13,7 @@ LAYOUTS = ("%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H", "%Y-%m-%d")
 
 
 def logs(cli: Cli, opts: Opts, args: list[str]) -> int:
-    since, until = (moment(name, opts[name]) if opts[name] else None for name in ("since", "until"))
+    since, until = (limit(name, opts[name]) for name in ("since", "until"))
     tail = opts["tail"]
     pieces = cli.engine.containers.logs(
         args[0],
@@ -23,6 +23,7 @@ def logs(cli: Cli, opts: Opts, args: list[str]) -> int:
         since=since,
         until=until,
         timestamps=opts["timestamps"],
+        details=opts["details"],
         tail=int(tail) if tail.isdecimal() and len(tail) < 19 else -1,  # as docker's daemon: what is no number means all
     )
     for stream, data in pieces:
@@ -36,7 +37,14 @@ def logs(cli: Cli, opts: Opts, args: list[str]) -> int:
     return 0
 
 
-def moment(name: str, text: str) -> int:
+def limit(name: str, text: str) -> int | None:
+    try:
+        return moment(text) if text else None
+    except CliError as e:
+        raise CliError(f'invalid value for "{name}": {e.message}')
+
+
+def moment(text: str) -> int:
     """Nanoseconds since the epoch of a timestamp (RFC 3339 or a part of it, local time without a zone), seconds, or an age ("42m")."""
     age = duration(text)
     if age is not None:
@@ -65,7 +73,7 @@ def moment(name: str, text: str) -> int:
         if digits and not digits.isdecimal():
             break
         return base * 10**9 + int((digits + "0" * 9)[:9])
-    raise CliError(f'invalid value for "{name}": failed to parse value as time or duration: "{text}"')
+    raise CliError(f'failed to parse value as time or duration: "{text}"')
 
 
 def duration(text: str) -> int | None:
@@ -96,12 +104,12 @@ VERBS = {
         1,
         1,
         (
+            ("details", "", "bool", False),
             ("follow", "f", "bool", False),
             ("since", "", "string", ""),
             ("tail", "n", "string", "all"),
             ("timestamps", "t", "bool", False),
             ("until", "", "string", ""),
         ),
-        refused={"details": ""},
     )
 }

@@ -33,6 +33,9 @@ class VolumeRow:
             return ",".join(f"{key}={value}" for key, value in sorted((self.volume["Labels"] or {}).items()))
         if name in ("Driver", "Name", "Scope", "Mountpoint"):
             return str(self.volume[name])
+        usage = self.volume.get("UsageData")
+        if usage and name in ("Links", "Size"):
+            return str(usage["RefCount"]) if name == "Links" else human_size(usage["Size"])
         if name in HEADERS:
             return "N/A"
         raise KeyError(name)
@@ -85,21 +88,26 @@ def rm(cli: Cli, opts: Opts, args: list[str]) -> int:
 
 
 def prune(cli: Cli, opts: Opts, args: list[str]) -> int:
-    what = "all volumes" if opts["all"] else "anonymous local volumes"
+    what = "all local volumes" if opts["all"] else "anonymous local volumes"
     question = f"WARNING! This will remove {what} not used by at least one container.\nAre you sure you want to continue? [y/N] "
     if not opts["force"] and not confirm(cli, question):
-        return 1
+        return 0
     filters = filters_of(opts["filter"])
     if opts["all"]:
         filters["all"] = ["true"]
+    cli.out(f"Total reclaimed space: {human_size(pruned(cli, filters))}")
+    return 0
+
+
+def pruned(cli: Cli, filters: dict[str, list[str]]) -> int:
+    """Does it and lists what is gone; the bytes that are free now."""
     report = cli.engine.volumes.prune(filters)
     if report["VolumesDeleted"]:
         cli.out("Deleted Volumes:")
         for name in report["VolumesDeleted"]:
             cli.out(name)
         cli.out("")
-    cli.out(f"Total reclaimed space: {human_size(report['SpaceReclaimed'])}")
-    return 0
+    return int(report["SpaceReclaimed"])
 
 
 VERBS = {

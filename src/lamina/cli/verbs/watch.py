@@ -33,7 +33,7 @@ def line(event: dict[str, Any]) -> str:
 
 
 def events(cli: Cli, opts: Opts, args: list[str]) -> int:
-    since, until = (moment(name, opts[name]) if opts[name] else None for name in ("since", "until"))
+    since, until = (moment(opts[name]) if opts[name] else None for name in ("since", "until"))
     template = opts["format"]
     for event in cli.engine.system.events(since=since, until=until, filters=filters_of(opts["filter"])):
         if event is None:

@@ -40,7 +40,7 @@ _NO_XATTRS: dict[bytes, bytes] = {}
 
 
 class Packed:
-    """`digest` "sha256:..." and `size` of the tar; `files` members, `bytes` of file data."""
+    """`digest` "sha256:..." and `size` of the tar; `files` members, `bytes` of file data and of symbolic links."""
 
     __slots__ = ("files", "bytes", "digest", "size", "notes")
 
@@ -281,6 +281,7 @@ class Packer:
         if kind == stat.S_IFLNK:
             target = os.readlink(name, dir_fd=dir_fd)
             self._member(path, h.SYM, st, linkname=target, mode=0o777, xattrs=xattrs)
+            self.done.bytes += len(target)
             if copy is not None:
                 os.symlink(target, name, dir_fd=copy)
         else:
