@@ -59,11 +59,13 @@ class Registry:
         response = self.transport.send(method, url, host, authorization=header, **more)
         if response.status != 401 or not own:
             return response
+        body = more.get("body")
+        if body is not None and not isinstance(body, bytes) and not hasattr(body, "seek"):
+            return response  # a stream can't be sent twice
         answer = self.authorizer.answer(response, place, host, scopes, refused=header)
         if not answer:
             return response
         response.close()
-        body = more.get("body")
         if body is not None and not isinstance(body, bytes):
             body.seek(0)
         return self.transport.send(method, url, host, authorization=answer, **more)
@@ -106,9 +108,9 @@ class Repository:
     def manifest(self, reference: str) -> Fetched:
         """By tag or digest. NotFound, Forbidden, RegistryError; ArchiveError if it isn't what its digest says."""
         path = f"/v2/{self.name.path}/manifests/{_checked(reference)}"
-        with self._ask("GET", path, headers={"Accept": ACCEPTED}) as response:
+        with self.ask("GET", path, headers={"Accept": ACCEPTED}) as response:
             if response.status != 200:
-                raise self._error(response, reference)
+                raise self.error(response, reference)
             kind = response.headers.get("Content-Type", "").partition(";")[0].strip()
             if kind in SCHEMA_1:
                 raise ArchiveError(f"{self.name.familiar_name}:{reference} is a manifest of schema 1, which isn't read",
@@ -125,37 +127,37 @@ class Repository:
     def manifest_digest(self, reference: str) -> str:
         """The digest that a tag has now, by HEAD; "" if the registry doesn't have it."""
         path = f"/v2/{self.name.path}/manifests/{_checked(reference)}"
-        with self._ask("HEAD", path, headers={"Accept": ACCEPTED}) as response:
+        with self.ask("HEAD", path, headers={"Accept": ACCEPTED}) as response:
             if response.status == 404:
                 return ""
             if response.status != 200:
-                raise self._error(response, reference)
+                raise self.error(response, reference)
             told = response.headers.get("Docker-Content-Digest", "")
         return check_digest(told) if told else self.manifest(reference).digest
 
     def put_manifest(self, reference: str, content: bytes, media_type: str) -> str:
         """Its digest. The registry's own errors (a blob it doesn't have) come as RegistryError."""
         path = f"/v2/{self.name.path}/manifests/{_checked(reference)}"
-        with self._ask("PUT", path, headers={"Content-Type": media_type}, body=content, retry=True) as response:
+        with self.ask("PUT", path, headers={"Content-Type": media_type}, body=content, retry=True) as response:
             if response.status not in (200, 201, 202):
-                raise self._error(response, reference)
+                raise self.error(response, reference)
         return "sha256:" + sha256_hex(content)
 
     def delete_manifest(self, reference: str) -> None:
         path = f"/v2/{self.name.path}/manifests/{_checked(reference)}"
-        with self._ask("DELETE", path) as response:
+        with self.ask("DELETE", path) as response:
             if response.status not in (200, 202):
-                raise self._error(response, reference)
+                raise self.error(response, reference)
 
     # -- blobs
 
     def has_blob(self, digest: str) -> int | None:
         """Its size, or None."""
-        with self._ask("HEAD", f"/v2/{self.name.path}/blobs/{check_digest(digest)}") as response:
+        with self.ask("HEAD", f"/v2/{self.name.path}/blobs/{check_digest(digest)}") as response:
             if response.status == 404:
                 return None
             if response.status != 200:
-                raise self._error(response, digest)
+                raise self.error(response, digest)
             return response.length() or 0
 
     def blob(self, digest: str, start: int = 0, validator: str = "") -> Response:
@@ -168,7 +170,7 @@ class Repository:
             headers["Range"] = f"bytes={start}-"
             if validator:
                 headers["If-Range"] = validator
-        response = self._ask("GET", f"/v2/{self.name.path}/blobs/{check_digest(digest)}", headers=headers)
+        response = self.ask("GET", f"/v2/{self.name.path}/blobs/{check_digest(digest)}", headers=headers)
         if response.status == 206 and response.headers.get("Content-Range", "").startswith(f"bytes {start}-"):
             return response
         if response.status == 200:
@@ -176,14 +178,14 @@ class Repository:
         with response:
             if response.status in (206, 416):
                 raise RegistryError(f"{self.endpoint[0].authority}: another range came than was asked for", hint="range")
-            raise self._error(response, digest)
+            raise self.error(response, digest)
 
     # -- lists
 
     def tags(self) -> list[str]:
         """All, in the registry's order."""
         found: list[str] = []
-        for page in self._pages(f"/v2/{self.name.path}/tags/list"):
+        for page in self.pages(f"/v2/{self.name.path}/tags/list"):
             tags = page.get("tags") or []
             if not isinstance(tags, list):
                 raise ArchiveError(f"{self.endpoint[0].authority}: a list of tags that is none")
@@ -195,14 +197,14 @@ class Repository:
         """Descriptors of what refers to a manifest: by the API, or where a registry has none, by the tag sha256-HEX (OCI 1.1)."""
         query = "?" + urlencode({"artifactType": artifact_type}) if artifact_type else ""
         path = f"/v2/{self.name.path}/referrers/{check_digest(digest)}{query}"
-        with self._ask("GET", path, headers={"Accept": mediatype.OCI_INDEX}) as response:
+        with self.ask("GET", path, headers={"Accept": mediatype.OCI_INDEX}) as response:
             kind = response.headers.get("Content-Type", "").partition(";")[0].strip()
             if response.status == 200 and kind == mediatype.OCI_INDEX:
                 content = response.read(document.MANIFEST_LIMIT)
             elif response.status in (200, 404, 405):
                 content = b""
             else:
-                raise self._error(response, digest)
+                raise self.error(response, digest)
         if not content:
             try:
                 content = self.manifest(digest.replace(":", "-")).content
@@ -212,14 +214,14 @@ class Repository:
         return [entry for entry in entries if isinstance(entry, dict)
                 and (not artifact_type or entry.get("artifactType") == artifact_type)]
 
-    def _pages(self, path: str) -> Iterator[dict[str, Any]]:
+    def pages(self, path: str, scopes: frozenset[str] | None = None) -> Iterator[dict[str, Any]]:
         """The documents of a list, along its Link headers (RFC 5988), on the same origin only."""
         seen: set[str] = set()
         while path not in seen and len(seen) < PAGES:
             seen.add(path)
-            with self._ask("GET", path) as response:
+            with self.ask("GET", path, scopes=scopes) as response:
                 if response.status != 200:
-                    raise self._error(response, "")
+                    raise self.error(response, "")
                 link = response.headers.get("Link", "")
                 yield document.parse(response.read(CATALOG_LIMIT), "list of a registry", CATALOG_LIMIT)
             target = link.partition("<")[2].partition(">")[0]
@@ -234,14 +236,16 @@ class Repository:
 
     # -- asking
 
-    def _ask(self, method: str, path: str, **more: Any) -> Response:
+    def ask(self, method: str, path: str, *, scopes: frozenset[str] | None = None, more_scopes: tuple[str, ...] = (),
+            **more: Any) -> Response:
         """Of the place that answered before, or of each in turn: a mirror that fails or hasn't got it gives way to the next."""
+        scopes = (self.scopes if scopes is None else scopes) | frozenset(more_scopes)
         if self._chosen is not None:
-            return self.registry.send(method, *self._chosen, path, self.scopes, **more)
+            return self.registry.send(method, *self._chosen, path, scopes, **more)
         for index, (place, host) in enumerate(self._places):
             last = index == len(self._places) - 1
             try:
-                response = self.registry.send(method, place, host, path, self.scopes, **more)
+                response = self.registry.send(method, place, host, path, scopes, **more)
             except NoAnswer:
                 if last:
                     raise
@@ -258,7 +262,7 @@ class Repository:
             return response
         raise AssertionError("no endpoint")
 
-    def _error(self, response: Response, what: str) -> LaminaError:
+    def error(self, response: Response, what: str) -> LaminaError:
         """The registry's answer as an error with docker's text."""
         said = registry_message(response)
         name = self.name.familiar_name

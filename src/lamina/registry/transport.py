@@ -88,9 +88,10 @@ class Response(AbstractContextManager["Response"]):
         return b"".join(parts)
 
     def close(self) -> None:
-        """Gives the connection back, or closes it if there is more to come."""
-        if self._ended:
-            self._raw.release_conn()
+        """Gives the connection back, after a short rest of the body; closes it if there is more to come."""
+        rest = self.length()
+        if self._ended or (rest is not None and rest <= ERROR_BODY):
+            self._raw.drain_conn()
         else:
             self._raw.close()
 
