@@ -200,8 +200,8 @@ class Container(loop.Session):
                     init.wait_ready()  # it died meanwhile: its own words are the reason
                 raise
             if steps.tell is not None:
-                steps.tell(f"put {plug.INTERFACE} with {network['ipv4']} into its network namespace; the other end, {name}, is on the bridge "
-                           f"{network['bridge']}" if name else "turned on lo, the only interface of its network namespace")
+                steps.tell(f"put {plug.INTERFACE} with {network['ipv4']} into its network namespace; the other end, {name}, is on the "
+                           f"bridge {network['bridge']}" if name else "turned on lo, the only interface of its network namespace")
             self.undo.insert(0, ("network", lambda: plug.unplug(network, name)))  # last of all: by then the namespace's death has done it
             if network.get("ports"):
                 from lamina.monitor import publishing

@@ -2,7 +2,8 @@
 """What a new process and its maker tell each other: typed datagrams over a socket pair, errors included.
 
 Child to parent: STEP (when, what: only if somebody listens, see util/steps.py), then READY (with fds: the pty's master, an exec's
-pidfd) or ERROR (kind, text). Parent to child: START. The end of the stream after START means that exec succeeded: the child's end is close-on-exec. Whoever finds the other end gone gives up.
+pidfd) or ERROR (kind, text). Parent to child: START. The end of the stream after START means that exec succeeded: the child's end is
+close-on-exec. Whoever finds the other end gone gives up.
 """
 from __future__ import annotations
 
