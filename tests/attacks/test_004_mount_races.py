@@ -72,7 +72,7 @@ def test_nothing_appears_outside(place: Place, racer: int, fallback: bool, monke
     monkeypatch.setattr(fs, "force_fallback", fallback)
     end, made, refused = time.monotonic() + SECONDS / 2, 0, 0
     look = "cat /v/x/marker /v/y/marker /v/x/../marker /v/x/dir/marker 2>/dev/null; [ -e /dev/console ]; :"
-    while time.monotonic() < end:
+    while time.monotonic() < end or made + refused < 11:  # a virtual machine may not get that far in the time
         try:
             code, out = run(place.root, make_spec("sh", "-c", look, mounts=mounts(place)), terminal=made % 2 == 1)
             assert code == 0 and out == "", out
@@ -80,7 +80,6 @@ def test_nothing_appears_outside(place: Place, racer: int, fallback: bool, monke
         except LaminaError:
             refused += 1  # the racer won a round, and has got an error for it
         assert place.tripped() == []
-    assert made + refused > 10
     here = Path("/proc/self/mountinfo").read_text()
     assert str(place.outside) not in here and str(place.vol) not in here
 

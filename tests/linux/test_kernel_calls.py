@@ -281,6 +281,24 @@ def test_limits_by_name() -> None:
     assert rlimit.get("RLIMIT_NOFILE") == (soft, hard)
 
 
+def test_unions_about_a_page_of_options(tmp_path: Path) -> None:
+    """4096 bytes is what kernels before 6.5 take: whichever option is the one too many, the union is the same."""
+    lowers = [str(tmp_path / f"{i:02}".ljust(100 - len(str(tmp_path)), "x")) for i in range(50)]
+    for i, lower in enumerate(lowers):
+        os.mkdir(lower)
+        Path(lower, f"f{i}").write_text("")
+    for name in ("up", "work"):
+        (tmp_path / name).mkdir()
+
+    def body() -> None:
+        for count in range(2, len(lowers)):
+            fd = mount.overlay(lowers[:count], str(tmp_path / "up"), str(tmp_path / "work"), volatile=False)
+            assert len(os.listdir(f"/proc/self/fd/{fd}")) == count
+            os.close(fd)
+
+    in_child(body)
+
+
 @pytest.mark.parametrize(("count", "odd", "chroot"), [(20, "", False), (401, ":x,", False), (20, "", True)])
 def test_a_union_of_many_layers_on_kernels_before_6_7(tmp_path: Path, count: int, odd: str, chroot: bool) -> None:
     """What `overlay` does where lowerdir+ is missing: with full paths for `mount` to show, or by descriptors; nothing else has changed."""

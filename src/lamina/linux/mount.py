@@ -202,27 +202,34 @@ def overlay(lowers: Sequence[str], upper: str | None, work: str | None, *, volat
         options.append("volatile")
     fs_fd = fsopen("overlay")
     try:
-        fsconfig_string(fs_fd, "source", source)
-        if not _lowers(fs_fd, lowers):
-            return _old_overlay(lowers, upper, work, options, source, readonly)
-        if upper is not None and work is not None:
-            fsconfig_string(fs_fd, "upperdir", upper)
-            fsconfig_string(fs_fd, "workdir", work)
-        for option in options:
-            key, equals, value = option.partition("=")
-            if equals:
-                fsconfig_string(fs_fd, key, value)
-            else:
-                fsconfig_flag(fs_fd, key)
         try:
-            fsconfig_create(fs_fd)
+            known = _lowers(fs_fd, lowers)
+            if known:
+                _more_options(fs_fd, upper, work, options, source)
+                fsconfig_create(fs_fd)
         except OSError as e:
+            # Before 6.5: `lowerdir+` fails in the end, or when a page is full of options.
             if e.errno != errno.EINVAL or not _takes_any_option():
                 raise
-            return _old_overlay(lowers, upper, work, options, source, readonly)
-        return fsmount(fs_fd, FSMOUNT_CLOEXEC, MOUNT_ATTR_RDONLY if readonly else 0)
+            known = False
+        if known:
+            return fsmount(fs_fd, FSMOUNT_CLOEXEC, MOUNT_ATTR_RDONLY if readonly else 0)
     finally:
         os.close(fs_fd)
+    return _old_overlay(lowers, upper, work, options, source, readonly)
+
+
+def _more_options(fs_fd: int, upper: str | None, work: str | None, options: Sequence[str], source: str) -> None:
+    fsconfig_string(fs_fd, "source", source)
+    if upper is not None and work is not None:
+        fsconfig_string(fs_fd, "upperdir", upper)
+        fsconfig_string(fs_fd, "workdir", work)
+    for option in options:
+        key, equals, value = option.partition("=")
+        if equals:
+            fsconfig_string(fs_fd, key, value)
+        else:
+            fsconfig_flag(fs_fd, key)
 
 
 def _old_overlay(lowers: Sequence[str], upper: str | None, work: str | None, options: Sequence[str], source: str, readonly: bool) -> int:
@@ -235,7 +242,7 @@ def _old_overlay(lowers: Sequence[str], upper: str | None, work: str | None, opt
 
 
 def _takes_any_option() -> bool:
-    """Whether this kernel's overlayfs (before 6.5) collects options unread, so that `lowerdir+` fails only in the end."""
+    """Whether this kernel's overlayfs (before 6.5) collects options unread, a page of them."""
     fs_fd = fsopen("overlay")
     try:
         fsconfig_flag(fs_fd, "no_such_option")

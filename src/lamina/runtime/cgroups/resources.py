@@ -130,6 +130,8 @@ def v1_writes(resources: dict[str, Any]) -> list[Write]:
     out += _v1_block(_section(resources, "blockIO"))
     network = _section(resources, "network")
     if value := _int(network, "classID", "network class"):
+        if not 0 < value < 1 << 32:  # the kernel would take the low 32 bits of it
+            raise InvalidArgument(f"network class: {value} is not a 32 bit number")
         out.append(Write("net_cls", "net_cls.classid", value, "network class"))
     for item in _items(network, "priorities"):
         out.append(
