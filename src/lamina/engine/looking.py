@@ -47,11 +47,22 @@ def inspect(containers: Containers, record: Record, size: bool) -> dict[str, Any
         from . import ports
 
         body["NetworkSettings"]["Ports"] = ports.inspected(paths, record, state)
+    if state.health:
+        body["State"]["Health"] = health(paths.container_file(record.id, "health.json"), state.health)
     body["AppArmorProfile"] = apparmor_profile(paths.container_config(record.id))
     if steps.tell is not None:
         where = paths.container_state(record.id)
         steps.tell(f"read container {steps.short(record.id)}: what was asked from the database, what is from {where}")
     return body
+
+
+def health(path: str, status: str) -> dict[str, Any]:
+    """State.Health, with the log that the monitor has written beside the status."""
+    try:
+        found = fastjson.loads(read_file(path, 1 << 20))
+        return {"Status": status, "FailingStreak": int(found["FailingStreak"]), "Log": list(found["Log"])}
+    except (OSError, ValueError, TypeError, KeyError):
+        return {"Status": status, "FailingStreak": 0, "Log": []}  # not written yet, or lost with the power
 
 
 def apparmor_profile(config: str) -> str:

@@ -82,9 +82,12 @@ def _alive(state: states.State) -> bool:
         return False
 
 
-def run(plan: dict[str, Any], sock: _socket.socket, attach: Mapping[str, bool] | None) -> int:
-    """Runs an exec plan to its end; 0 if the process was started. All errors go to the clients and into the record."""
-    session = Exec(plan)
+def run(plan: dict[str, Any], sock: _socket.socket, attach: Mapping[str, bool] | None, init: int = -1) -> int:
+    """Runs an exec plan to its end; 0 if the process was started. All errors go to the clients and into the record.
+
+    init: pidfd of the container's first process, for who can't open it by its number, in a pid namespace that isn't /proc's.
+    """
+    session = Exec(plan, init)
     session.server.add(sock, dict(attach) if attach else None)
     try:
         session.start()
@@ -100,11 +103,12 @@ def run(plan: dict[str, Any], sock: _socket.socket, attach: Mapping[str, bool] |
 
 
 class Exec(loop.Session):
-    def __init__(self, plan: dict[str, Any]) -> None:
+    def __init__(self, plan: dict[str, Any], init: int = -1) -> None:
         about = {"id": plan["container_id"], "exec_id": plan["exec_id"]}
         about.update(tty=bool(plan.get("tty")), open_stdin=bool(plan.get("open_stdin")))
         super().__init__(about, own_pidns=False)
         self.plan = plan
+        self.init = init
         self.marker = ""
         self.stdin_once = bool(plan.get("stdin_once", True))
         self.state = states.State(boot_id=ns.boot_id(), monitor_pid=ns.own_pid(), monitor_start_time=ns.start_time())
@@ -118,7 +122,7 @@ class Exec(loop.Session):
             self.marker = os.path.join(plan["active"], name)
             presence.make(self.marker)
         try:
-            init = ns.open_process(plan["init_pid"], plan["init_start_time"])
+            init = os.dup(self.init) if self.init >= 0 else ns.open_process(plan["init_pid"], plan["init_start_time"])
         except ProcessLookupError:
             raise errors.Conflict(f"container {plan['container_id']} is not running")
         try:
@@ -154,7 +158,7 @@ class Exec(loop.Session):
         else:
             paths = Cgroup.open(plan["cgroup"], layout=place.layout()).paths if plan.get("cgroup") else {}
             joined = joining.exec_process(plan["init_pid"], process, spec=plan["spec"], cgroup_paths=paths, stdio=stdio.child_fds(),
-                                          terminal=stdio.tty, seccomp=read_seccomp(plan), init_start_time=plan["init_start_time"])
+                                          terminal=stdio.tty, seccomp=read_seccomp(plan), init_pidfd=init)
         stdio.release_child_fds()
         if steps.tell is not None:
             steps.tell(f"made process {joined.pid} of the host, to enter container {steps.short(plan['container_id'])}")

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from typing import Any
 
+    from lamina.monitor.health import Health
     from lamina.monitor.publishing import Published
     from lamina.runtime.handshake import Init
 
@@ -85,6 +86,7 @@ class Container(loop.Session):
         self.cgroup: Cgroup | None = None
         self.init: Init | None = None
         self.published: Published | None = None
+        self.health: Health | None = None
         self.state = states.State(boot_id=ns.boot_id(), monitor_pid=ns.own_pid(), monitor_start_time=ns.start_time(),
                                   started_at=int(plan.get("started_at") or 0), finished_at=int(plan.get("finished_at") or 0))
         self.stop_signal = signals.parse(plan.get("stop_signal") or "SIGTERM")
@@ -257,6 +259,8 @@ class Container(loop.Session):
         get_ready()
         place.settle()
         log = self.plan.get("log")
+        if self.plan.get("health"):
+            from lamina.monitor import health  # noqa: F401
         if log:
             self.log = logs.LogWriter(log["path"], log.get("max_size", logs.MAX_SIZE), log.get("max_file", logs.MAX_FILE))
 
@@ -265,6 +269,7 @@ class Container(loop.Session):
         assert self.init is not None
         state.status, state.pid, state.start_time, state.started_at = states.RUNNING, self.pid, self.init.start_time, times.now_ns()
         state.exit_code, state.oom_killed, state.error = 0, False, ""
+        self.watch_health()
         self.save()
         self.event("start")
         if steps.tell is not None:
@@ -272,6 +277,20 @@ class Container(loop.Session):
         started = protocol.json_frame(protocol.M_STARTED, {"pid": self.pid, "started_at": state.started_at})
         self.server.started = started
         self.server.broadcast(started)
+
+    def watch_health(self) -> None:
+        if self.plan.get("health"):
+            from lamina.monitor.health import Health
+
+            self.health = Health(self.plan, self.pid, self.state.start_time, self.pidfd, self.health_changed)
+            self.parts.append(self.health)
+            self.state.health = self.health.status
+
+    def health_changed(self) -> None:
+        assert self.health is not None
+        self.state.health = self.health.status
+        self.save()
+        self.event(f"health_status: {self.health.status}")
 
     # -- requests
 
@@ -300,6 +319,9 @@ class Container(loop.Session):
             raise errors.NotSupported("the container has no cgroup, so it can't be paused")
         if self.state.status == states.PAUSED:
             raise errors.Conflict(f"Container {self.plan['id']} is already paused")
+        if self.health is not None:
+            self.health.pause()
+            self.state.health = self.health.status
         self.cgroup.freeze()
         if steps.tell is not None:
             steps.tell(f"froze the cgroup {self.cgroup.path}")
@@ -311,6 +333,8 @@ class Container(loop.Session):
         if self.state.status != states.PAUSED or self.cgroup is None:
             raise errors.Conflict(f"Container {self.plan['id']} is not paused")
         self.cgroup.thaw()
+        if self.health is not None:
+            self.health.resume()
         if steps.tell is not None:
             steps.tell(f"let the cgroup {self.cgroup.path} go on")
         self.state.status = states.RUNNING
@@ -355,6 +379,10 @@ class Container(loop.Session):
         self.withdraw_ports()
         if not self.own_pidns:
             self.kill_rest()
+        if self.health is not None:
+            self.parts = [part for part in self.parts if part is not self.health]
+            self.health.close()
+            state.health, self.health = self.health.status, None
         self.save()
         if state.oom_killed:
             self.event("oom")

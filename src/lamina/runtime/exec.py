@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import select
-from struct import pack, unpack_from
+from struct import pack
 
 from lamina.errors import StartError
 from lamina.linux import caps, fds, ns, tty
@@ -57,8 +57,8 @@ class ExecProcess(handshake.Init):
         os.waitid(os.P_PIDFD, self.pidfd, os.WEXITED)
         os.close(self.pidfd)
         self.is_helper = False
-        self.pid = unpack_from("=i", message, 1)[0]
         self.pidfd = received[0]
+        self.pid = ns.pid_of(self.pidfd)
         self.master_fd = received[1] if len(received) > 1 else -1
         try:
             self.start_time = ns.start_time(self.pid)
@@ -68,8 +68,9 @@ class ExecProcess(handshake.Init):
 
 def exec_process(init_pid: int, process_spec: dict[str, Any], *, spec: dict[str, Any], cgroup_paths: Mapping[str, str] | None = None,
                  stdio: tuple[int, int, int] | None = None, terminal: bool = False, seccomp: bytes | None = None,
-                 init_start_time: int | None = None, die_with_parent: bool = True) -> ExecProcess:
-    """Starts to make a process in the container whose init is (init_pid, init_start_time); see `ExecProcess` and `handshake.Init`.
+                 init_start_time: int | None = None, init_pidfd: int = -1, die_with_parent: bool = True) -> ExecProcess:
+    """Starts to make a process in the container whose init is (init_pid, init_start_time), or the process of init_pidfd (which stays
+    the caller's); see `ExecProcess` and `handshake.Init`.
 
     process_spec: OCI's `process`. spec: the container's config.json (its `linux` part counts). cgroup_paths: `Cgroup.paths` of the
     container. stdio, terminal, seccomp, die_with_parent: as for `create`. StartError if the container isn't running any more.
@@ -79,8 +80,10 @@ def exec_process(init_pid: int, process_spec: dict[str, Any], *, spec: dict[str,
     into, entering, pidfd = -1, [], -1
     try:
         try:
-            started = ns.start_time(init_pid) if init_start_time is None else init_start_time
-            pidfd = ns.open_process(init_pid, started)
+            if init_pidfd >= 0:
+                pidfd = os.dup(init_pidfd)
+            else:
+                pidfd = ns.open_process(init_pid, ns.start_time(init_pid) if init_start_time is None else init_start_time)
         except ProcessLookupError:
             raise StartError("cannot exec in a stopped container")
         if cgroup_paths:
