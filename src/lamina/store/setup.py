@@ -11,7 +11,7 @@ import stat
 
 from lamina.errors import StoreError
 from lamina.linux.fs import spread
-from lamina.store import schema
+from lamina.store import presence, schema
 from lamina.store.db import DB
 from lamina.store.open import check_layout, is_ours, read_json
 from lamina.store.paths import Paths
@@ -46,6 +46,7 @@ def make_ready(paths: Paths, engine: str) -> str:
         if network:
             claim_host(paths, network)
         layout = read_json(paths.layout)  # again: another command may have been first
+        new = layout is None
         if layout is None:
             create(paths, engine, wal=not network)
         else:
@@ -57,7 +58,7 @@ def make_ready(paths: Paths, engine: str) -> str:
                 upgrade.upgrade(paths, layout, wal=not network)
         if network:
             _leave_wal(paths)
-        begin_boot(paths, engine, network)
+        begin_boot(paths, engine, network, new=new)
     return network
 
 
@@ -131,10 +132,10 @@ def write_layout(paths: Paths, layout: dict[str, object]) -> None:
     write_file(paths.layout, fastjson.dump_bytes(layout) + b"\n")
 
 
-def begin_boot(paths: Paths, engine: str, network: str) -> None:
+def begin_boot(paths: Paths, engine: str, network: str, *, new: bool) -> None:
     """A runroot of this boot, which also remembers what kind of network file system the root is on, if any.
 
-    What another boot left there is swept and believed in nothing: its processes and mounts are gone.
+    What another boot left there is swept and believed in nothing: its processes and mounts are gone. new: the store is, too.
     """
     own_directory(paths.runroot)
     wanted = {"boot_id": boot_id(), "engine": engine, **({"network": network} if network else {})}
@@ -144,6 +145,8 @@ def begin_boot(paths: Paths, engine: str, network: str) -> None:
             raise StoreError(f"{paths.runroot}: belongs to another engine ({boot.get('engine')}), not to {paths.root} ({engine})")
         if boot is None or boot.get("boot_id") != wanted["boot_id"]:
             sweep_runroot(paths)
+            if not new:  # whoever was at work when the power went is dead: process 0 stands for all of them
+                presence.make(f"{paths.active}/{presence.name_of(0, 0)}")
         for name in Paths.RUN_DIRS:
             try:
                 os.mkdir(f"{paths.runroot}/{name}", 0o700)
