@@ -307,11 +307,11 @@ def _build(todo: Plan) -> tuple[int, int]:
             dev = rootfs.mount_point(root, "/dev", directory=True)
             m.mount_setattr(dev, "", 0, m.MOUNT_ATTR_RDONLY)
             os.close(dev)
-    rootfs.hide(root, todo.masked, todo.readonly)
+    hidden, changed = rootfs.hide(root, todo.masked, todo.readonly)
     if todo.readonly_root:
         m.mount_setattr(root, "", 0, m.MOUNT_ATTR_RDONLY)
     if steps.tell is not None:
-        steps.tell(f"hid {steps.count(len(todo.masked), 'path')} of /proc and /sys, made {len(todo.readonly)} read-only"
+        steps.tell(f"hid {steps.count(hidden, 'path')} of /proc and /sys, made {changed} read-only"
                    + (", and the root" if todo.readonly_root else ""))
     PHASE.now = "error during container init: hostname"
     if todo.hostname:

@@ -243,15 +243,18 @@ def _own_cgroups(proc: int) -> list[tuple[str, str]]:
     return [(row[1], row[2]) for row in rows]
 
 
-def hide(root: int, masked: Sequence[str], readonly: Sequence[str]) -> None:
+def hide(root: int, masked: Sequence[str], readonly: Sequence[str]) -> tuple[int, int]:
     """Covers `masked` paths (directories by an empty read-only one, all else by a null device) and makes `readonly` ones read-only.
+    How many of each there were.
 
     The null device stands on a tmpfs that no container can reach, and is verified by fd: swapping the container's own /dev/null for
     something else changes nothing (CVE-2025-31133). Paths that don't exist are left out.
     """
+    changed = 0
     for path in readonly:
         target = _existing(root, path)
         if target >= 0:
+            changed += 1
             tree = m.open_tree(target, "", _CLONE | m.AT_RECURSIVE)
             m.mount_setattr(tree, "", m.AT_RECURSIVE, m.MOUNT_ATTR_RDONLY, propagation=m.MS_PRIVATE)
             m.attach(tree, target)
@@ -259,7 +262,7 @@ def hide(root: int, masked: Sequence[str], readonly: Sequence[str]) -> None:
             os.close(target)
     targets = [fd for fd in (_existing(root, path) for path in masked) if fd >= 0]
     if not targets:
-        return
+        return 0, changed
     cover = _cover()
     try:
         trees = [_piece(cover, target) for target in targets]
@@ -277,6 +280,7 @@ def hide(root: int, masked: Sequence[str], readonly: Sequence[str]) -> None:
         os.close(tree)
         os.close(target)
     os.close(cover)
+    return len(targets), changed
 
 
 def _piece(cover: int, target: int) -> int:
