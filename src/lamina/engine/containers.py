@@ -11,7 +11,7 @@ import os
 
 from lamina.containers.store import ContainerStore, Record, check_name
 from lamina.errors import Conflict, InvalidArgument, LaminaError, NotFound
-from lamina.store import removal
+from lamina.store import presence, removal
 from lamina.util import steps
 from lamina.util.ids import new_id, new_name
 
@@ -117,6 +117,7 @@ class Containers:
             cid, bare, image_id=image.id, image_ref=image_ref, layer_chain=image.chain_id, driver=layers.driver.name,
             auto_remove=bool(host["AutoRemove"]), config={"Config": settings, "HostConfig": host, "Mounts": points, **endpoint},
         )  # fmt: skip
+        marker = presence.enter(self.engine.store.paths.runroot, cid, presence.NEW)
         try:
             self.records.insert(
                 record, volumes=[p["Name"] for p in points if p["Type"] == "volume"], durable=not (starting and self.engine.store.db.wal),
@@ -127,6 +128,7 @@ class Containers:
                 volumes.forget(self.engine, created_volumes)
             if lease is not None:
                 lease.release()
+            presence.leave(marker)
             raise
         if steps.tell is not None:
             bundle = self.engine.store.paths.container(cid)
@@ -135,7 +137,11 @@ class Containers:
             layers.prepare_container(cid, image.chain_id)
         except BaseException:
             self.records.remove(cid)
+            presence.leave(marker)
             raise
+        if starting:
+            presence.enter(self.engine.store.paths.runroot, cid)  # `start` goes on from there
+        presence.leave(marker)
         if steps.tell is not None:
             steps.tell(f"made its read-write layer, empty: {self.engine.store.paths.container_upper(cid)}")
         self.event("create", record)

@@ -31,8 +31,10 @@ def tidy(engine: Engine, cut_off: Sequence[Marker]) -> None:
         path = marker.path
         try:
             if marker.container:  # from now on a monitor that the dead command has made comes too late
-                path = presence.take(path, presence.name_of(os.getpid(), my_start_time(), marker.container, marker.exec))
-            if marker.exec:
+                path = presence.take(path, presence.name_of(os.getpid(), my_start_time(), marker.container, marker.what))
+            if marker.what == presence.NEW:
+                engine.containers.records.remove(marker.container, anonymous_volumes=True)
+            elif marker.what:
                 forget_exec(engine, marker)
             elif marker.container:
                 after(engine.containers, marker.container)
@@ -89,10 +91,10 @@ def forget_exec(engine: Engine, marker: Marker) -> None:
     """The socket of a killed exec, and its record where nobody was to ask for it."""
     paths = engine.store.paths
     run_dir = paths.run_container(marker.container)
-    cleanup.unlink(paths.exec_socket(marker.container, marker.exec))
+    cleanup.unlink(paths.exec_socket(marker.container, marker.what))
     try:
-        plan, _ = execmon.read_record(run_dir, marker.exec)
+        plan, _ = execmon.read_record(run_dir, marker.what)
     except LaminaError:
         return  # there is none, or none that could be asked for
     if plan.get("auto_remove"):
-        cleanup.unlink(paths.exec_record(marker.container, marker.exec))
+        cleanup.unlink(paths.exec_record(marker.container, marker.what))

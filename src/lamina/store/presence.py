@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Who is at work: an empty file in the runroot for each command that changes something, and for each monitor, as long as it does. [hot]
 
-The name says who: `<pid>-<start time>`, with `-<container id>` where it is about one container, and `-<exec id>` behind that for an exec.
-One whose process is gone was cut off there; so every command learns by one look at a directory, which is nearly always empty, whether
+The name says who: `<pid>-<start time>`, with `-<container id>` where it is about one container, and behind that `-<exec id>` for an exec
+or `-new` while the container is made: one that was cut off in that is removed, since nobody was ever told its id. One whose process is gone was cut off there; so every command learns by one look at a directory, which is nearly always empty, whether
 there is something to tidy up. A start is handed over by a rename: from the command to the monitor, or from a dead command to whoever
 tidies up after it. Exactly one of them gets it.
 """
@@ -13,26 +13,28 @@ import os
 from lamina.util.identity import boot_id, is_alive, my_start_time
 
 DIRECTORY = "active"
+NEW = "new"
 
 
 class Marker:
     """One who is or was at work: its file, and what that says."""
 
-    __slots__ = ("container", "exec", "path")
+    __slots__ = ("container", "path", "what")
 
-    def __init__(self, path: str, container: str, exec_id: str) -> None:
+    def __init__(self, path: str, container: str, what: str) -> None:
         self.path = path
         self.container = container
-        self.exec = exec_id
+        self.what = what
 
 
-def name_of(pid: int, start_time: int, container: str = "", exec_id: str = "") -> str:
-    return "-".join([str(pid), str(start_time), *([container] if container else ()), *([exec_id] if exec_id else ())])
+def name_of(pid: int, start_time: int, container: str = "", what: str = "") -> str:
+    """what: an exec's id, or NEW."""
+    return "-".join([str(pid), str(start_time), *([container] if container else ()), *([what] if what else ())])
 
 
-def enter(runroot: str, container: str = "") -> str:
-    """This process begins; the file's path, for `leave`."""
-    path = f"{runroot}/{DIRECTORY}/{name_of(os.getpid(), my_start_time(), container)}"
+def enter(runroot: str, container: str = "", what: str = "") -> str:
+    """This process begins; the file's path, for `leave`. Idempotent."""
+    path = f"{runroot}/{DIRECTORY}/{name_of(os.getpid(), my_start_time(), container, what)}"
     make(path)
     return path
 
@@ -73,6 +75,6 @@ def cut_off(runroot: str, container: str = "") -> list[Marker]:
         pid, _, rest = name.partition("-")
         start, _, rest = rest.partition("-")
         if rest.startswith(container) and pid.isdigit() and start.isdigit() and not is_alive(int(pid), int(start), boot_id()):
-            container, _, exec_id = rest.partition("-")
-            found.append(Marker(f"{directory}/{name}", container, exec_id))
+            container, _, what = rest.partition("-")
+            found.append(Marker(f"{directory}/{name}", container, what))
     return found
