@@ -75,6 +75,6 @@ def cut_off(runroot: str, container: str = "") -> list[Marker]:
         pid, _, rest = name.partition("-")
         start, _, rest = rest.partition("-")
         if rest.startswith(container) and pid.isdigit() and start.isdigit() and not is_alive(int(pid), int(start), boot_id()):
-            container, _, what = rest.partition("-")
-            found.append(Marker(f"{directory}/{name}", container, what))
+            named, _, what = rest.partition("-")
+            found.append(Marker(f"{directory}/{name}", named, what))
     return found
