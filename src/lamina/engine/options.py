@@ -284,6 +284,17 @@ def seccomp_file(runroot: str, host: dict[str, Any], granted: list[str]) -> tupl
     return True, path
 
 
+def seccomp_profile(host: dict[str, Any], granted: list[str]) -> dict[str, Any] | None:
+    """`linux.seccomp` for runtimes that compile the filter themselves; None for none."""
+    text = security_of(host)["seccomp"]
+    if text == "unconfined" or text is None and host["Privileged"]:
+        return None
+    if text is not None:
+        return resolved(text, granted)
+    system = os.uname()
+    return seccomp_profiles.default_profile(granted, system.machine, seccomp_profiles.parse_kernel(system.release))
+
+
 # -- the bundle
 
 

@@ -176,6 +176,15 @@ def readonly(host: dict[str, Any]) -> list[str]:
     return [] if host["Privileged"] else defaults.readonly_paths()
 
 
+def runtime_program(host: dict[str, Any]) -> str | None:
+    """The program of another OCI runtime; None for ours."""
+    if host["Runtime"] == "lamina":
+        return None
+    from lamina.runtime import external
+
+    return external.find(host["Runtime"])
+
+
 def log_limits(options: dict[str, str]) -> dict[str, int]:
     """max_size and max_file; with a size only, one file, as in docker."""
     if not options:
@@ -221,6 +230,7 @@ def plan(
         "stop_signal": config["StopSignal"] or "SIGTERM",
         "auto_remove": record.auto_remove,
         "init": bool(host.get("Init")),
+        "runtime": runtime_program(host),
         "remove": [paths.run_container(record.id), bundle] if record.auto_remove else [],
         "seccomp_path": seccomp,
         "events": {"path": paths.events, "attributes": {**(config["Labels"] or {}), "image": record.image_ref, "name": record.name}},

@@ -28,12 +28,12 @@ def start() -> int:
     """Takes the plan from the first client and runs the monitor in a child that is born into the monitors' cgroup."""
     import _socket
 
-    from lamina.monitor import launch, place, wire
+    from lamina.monitor import launch, place, prepared, wire
 
     sock = _socket.socket(fileno=launch.SOCK_FD)
     try:
         job = wire.receive(sock)
-        if job is None or place.fork_into(job["plan"].get("monitor_cgroup"), own_pidns=launch.owns_pidns(job["plan"])):
+        if job is None or place.fork_into(job["plan"].get("monitor_cgroup"), own_pidns=prepared.kind(job["plan"])[2]):
             return 0
         launch.detach(sock)
         return launch.run(job["plan"], sock, job["attach"])

@@ -6,7 +6,8 @@ The record is `<run_dir>/execs/<exec id>.json`: {"version":1,"plan":{..},"state"
 create, start, inspect, resize and attach may come from different processes. The monitor stays outside the container; only the joined
 child enters its namespaces and cgroup. It dies with its container: the end of the pid namespace ends the process.
 Plan: {"version":1,"exec_id","container_id","run_dir","init_pid","init_start_time","process": OCI process,"user","group_add","workdir",
-"tty","open_stdin","stdin_once" (default true),"console_size","seccomp_path","cgroup","monitor_cgroup","spec","auto_remove","runtime"? (as a container's)}.
+"tty","open_stdin","stdin_once" (default true),"console_size","seccomp_path","cgroup","monitor_cgroup","spec","auto_remove",
+"runtime"? (as a container's)}.
 """
 from __future__ import annotations
 

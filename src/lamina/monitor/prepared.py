@@ -99,7 +99,7 @@ def prepared(plan: Mapping[str, Any]) -> Prepared:
 
 def kind(plan: Mapping[str, Any]) -> tuple[str | None, bool, bool]:
     """What must be the same for a monitor made ahead and a plan: cgroup, whether it is an exec, whether the monitor has a pid namespace."""
-    return plan.get("monitor_cgroup"), "exec_id" in plan, owns_pidns(plan)
+    return plan.get("monitor_cgroup"), "exec_id" in plan, owns_pidns(plan) and not plan.get("runtime")
 
 
 def owns_pidns(plan: Mapping[str, Any]) -> bool:

@@ -162,10 +162,12 @@ def _record(db: DB, old: Network | None, name: str, subnet: str, gateway: str, m
 def _ensure_link(route: Netlink, network: Network, link: rtnetlink.Link | None) -> rtnetlink.Link:
     if link is None:
         mac = "02:42:" + os.urandom(4).hex(":")
-        route.call([rtnetlink.new_bridge(network.bridge, mac=mac, mtu=default_mtu(route))], ignore=(errno.EEXIST,))
+        route.call([rtnetlink.new_bridge(network.bridge, mac=mac, mtu=_DEFAULT_MTU)], ignore=(errno.EEXIST,))
         link = rtnetlink.get_link(route, network.bridge)
         if link is None:
             raise StartError(f"bridge {network.bridge} vanished while it was made")
+        link.mtu = default_mtu(route)  # by a change of its own: one that a bridge was made with is lost when its last port goes
+        route.call([rtnetlink.set_link(link.index, mtu=link.mtu)])
     if not any(a.index == link.index and a.address == network.gateway for a in rtnetlink.addresses(route)):
         route.call([rtnetlink.add_address(link.index, network.gateway, network.prefix)])
     return link

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from lamina.errors import LaminaError
 
@@ -26,17 +27,21 @@ class Done:
 
 
 def run(argv: Sequence[str], *, input: bytes | None = None, env: Mapping[str, str] | None = None, cwd: str | None = None,
-        timeout: float | None = None) -> Done:
+        timeout: float | None = None, stdio: Sequence[int] | None = None) -> Done:
     """Runs a program to its end. argv[0] is an absolute path. OSError if it can't be started.
 
-    LaminaError when the time is up; then it has been killed.
+    stdio: three fds that are handed down as they are; then nothing is read here. LaminaError when the time is up; then it has been killed.
     """
     if not argv or not argv[0].startswith("/"):
         raise ValueError(f"not an absolute path: {argv[0] if argv else ''}")
     try:
+        if stdio is not None:
+            streams: dict[str, Any] = {"stdin": stdio[0], "stdout": stdio[1], "stderr": stdio[2]}
+        else:
+            streams = {"stdin": subprocess.DEVNULL} if input is None else {"input": input}
+            streams["capture_output"] = True
         done = subprocess.run(
-            list(argv), input=input, stdin=subprocess.DEVNULL if input is None else None, capture_output=True,
-            env=dict(CLEAN_ENV if env is None else env), cwd=cwd, timeout=timeout, close_fds=True, check=False)
+            list(argv), **streams, env=dict(CLEAN_ENV if env is None else env), cwd=cwd, timeout=timeout, close_fds=True, check=False)
     except subprocess.TimeoutExpired:
         raise LaminaError(f"{argv[0]}: no end after {timeout:g} seconds, so it was killed") from None
-    return Done(done.returncode, done.stdout, done.stderr)
+    return Done(done.returncode, done.stdout or b"", done.stderr or b"")
