@@ -15,6 +15,7 @@ import pytest
 from lamina.errors import LaminaError
 from lamina.linux import fs
 from lamina.linux.ns import start_time
+from lamina.runtime import rootfs
 from tests.box import make_root, make_spec, run
 
 SECONDS = 2.5
@@ -111,3 +112,13 @@ def test_control_by_names_it_gets_out(place: Place, racer: int) -> None:
             os.mkdir(f"{place.vol}/x/dir")
         except OSError:
             pass
+
+
+def test_control_the_old_root_under_the_new_one_is_reached(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Why the old root must be unmounted before anything of the container runs: ".." at the top goes on to what is mounted there, so a
+    climbing link reads the host's files. This, and no race, is how a pivot without that unmount shows the marker."""
+    (place.vol / "y").symlink_to(place.targets[1])
+    spec = make_spec("cat", "/v/y/marker", mounts=mounts(place)[:1])
+    assert run(place.root, spec)[0] == 1
+    monkeypatch.setattr(rootfs.m, "umount", lambda target, flags=0: None)
+    assert run(place.root, spec) == (0, "of the host")
