@@ -40,10 +40,14 @@ def write_all(fd: int, data: bytes) -> None:
 
 
 class Cli:
-    __slots__ = ("_engine", "_monitor", "_pending", "_size", "_tty", "debug", "exiting", "path", "quiet", "root", "runroot")
+    __slots__ = (
+        "_engine", "_monitor", "_pending", "_settings", "_size", "_tty", "config", "debug",
+        "exiting", "path", "quiet", "root", "runroot",
+    )  # fmt: skip
 
-    def __init__(self, root: str, runroot: str, *, debug: bool = False, quiet: bool = False) -> None:
+    def __init__(self, root: str, runroot: str, *, debug: bool = False, quiet: bool = False, config: str = "") -> None:
         self.root = root
+        self.config = config  # the directory of docker's config.json; "": there is none
         self.runroot = runroot
         self.debug = debug
         self.quiet = quiet  # no warnings
@@ -54,6 +58,23 @@ class Cli:
         self._pending: list[bytes] = []
         self._size = 0
         self._tty: dict[int, bool] = {}
+        self._settings: dict[str, Any] | None = None
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What docker's config.json says; {} without one."""
+        if self._settings is None:
+            path = os.path.join(self.config, "config.json")
+            self._settings = {}
+            if self.config and os.path.exists(path):
+                from .settings import load
+
+                self._settings = load(self, path)
+        return self._settings
+
+    def setting(self, name: str) -> str:
+        """One of the settings that are text; "" if it isn't set."""
+        return str(self.settings.get(name) or "")
 
     @property
     def engine(self) -> Any:

@@ -361,3 +361,5 @@ GLOBAL = {
     "runroot": "Directory of run-time state (LAMINA_RUNROOT; default /run/lamina)",
     "version": "Print version information and quit",
 }
+    "config": "Directory of docker's config.json (DOCKER_CONFIG; default ~/.docker)",
+    "context": "Name of the context to use; there is \"default\" alone, as lamina has no daemon",

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from .flags import FlagSpec, Opts
 
 GLOBAL_FLAGS: tuple[FlagSpec, ...] = (
+    ("config", "", "string", ""),
+    ("context", "c", "string", ""),
     ("debug", "D", "bool", False),
     ("explain", "", "bool", False),
     ("host", "H", "list", None),
@@ -31,7 +33,7 @@ GLOBAL_FLAGS: tuple[FlagSpec, ...] = (
     ("runroot", "", "string", ""),
     ("version", "v", "bool", False),
 )
-GLOBAL_REFUSED = {"config": "", "context": "c", "tls": "", "tlscacert": "", "tlscert": "", "tlskey": "", "tlsverify": ""}
+GLOBAL_REFUSED = {"tls": "", "tlscacert": "", "tlscert": "", "tlskey": "", "tlsverify": ""}
 LOG_LEVELS = ("debug", "info", "warn", "error", "fatal")
 
 
@@ -141,24 +143,23 @@ def _globals(argv: list[str]) -> tuple[Opts, list[str]]:
 
 def _cli(opts: Opts) -> Cli:
     env = os.environ
-    context = env.get("DOCKER_CONTEXT", "")
-    remotes = (
-        ("-H/--host", ",".join(opts["host"])),
-        ("DOCKER_HOST", env.get("DOCKER_HOST", "")),
-        ("DOCKER_CONTEXT", "" if context == "default" else context),
-    )
-    for source, value in remotes:
-        if value:
-            raise CliError(
-                f"{source} ({value}) names a daemon, and this version of lamina can't talk to one yet: nothing was done\n"
-                "Hint: without it, lamina works on its own store (--root)"
-            )
     root = opts["root"] or env.get("LAMINA_ROOT") or _default("/var/lib/lamina", "XDG_DATA_HOME", ".local/share")
     runroot = opts["runroot"] or env.get("LAMINA_RUNROOT")
     if not runroot:
         runroot = "/run/lamina" if os.geteuid() == 0 else os.path.join(env.get("XDG_RUNTIME_DIR") or f"/run/user/{os.geteuid()}", "lamina")
     quiet = opts["log-level"] in ("error", "fatal")
-    return Cli(os.path.abspath(root), os.path.abspath(runroot), debug=opts["debug"], quiet=quiet)
+    config = opts["config"] or env.get("DOCKER_CONFIG") or os.path.expanduser("~/.docker")
+    cli = Cli(os.path.abspath(root), os.path.abspath(runroot), debug=opts["debug"], quiet=quiet, config=config)
+    remotes = (("-H/--host", ",".join(opts["host"])), ("DOCKER_HOST", env.get("DOCKER_HOST", "")))
+    contexts = (("-c/--context", opts["context"]), ("DOCKER_CONTEXT", env.get("DOCKER_CONTEXT", "")))
+    context = next((one for one in contexts if one[1]), None) or ("currentContext of config.json", cli.setting("currentContext"))
+    for source, value in (*remotes, context):
+        if value and (source, value) != (context[0], "default"):
+            raise CliError(
+                f"{source} ({value}) names a daemon, and this version of lamina can't talk to one yet: nothing was done\n"
+                "Hint: without it, lamina works on its own store (--root)"
+            )
+    return cli
 
 
 def _explain() -> None:

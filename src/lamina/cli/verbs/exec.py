@@ -24,7 +24,7 @@ def exec_(cli: Cli, opts: Opts, args: list[str]) -> int:
     detach, stdin, tty = opts["detach"], opts["interactive"], opts["tty"]
     if not detach:
         check_tty(cli, stdin=stdin, tty=tty)
-    keys = check_keys(opts["detach-keys"]) if opts["detach-keys"] else ""
+    keys = check_keys(cli, opts)
     size = console_size(cli) if tty else None
     body: dict[str, Any] = {
         "User": opts["user"],

@@ -92,7 +92,7 @@ def ls(cli: Cli, opts: Opts, args: list[str]) -> int:
     if args:
         filters.setdefault("reference", []).append(args[0])
     summaries = cli.engine.images.list(all=opts["all"], filters=filters)
-    trunc, template = not opts["no-trunc"], opts["format"]
+    trunc, template = not opts["no-trunc"], opts["format"] or ("" if opts["quiet"] else cli.setting("imagesFormat"))
     if opts["quiet"] and (not template or template == "table"):
         for row in image_rows(summaries, digests=False, trunc=trunc):
             cli.out(row.field("ID"))
@@ -203,7 +203,7 @@ def prune(cli: Cli, opts: Opts, args: list[str]) -> int:
 
 def pruned(cli: Cli, filters: dict[str, list[str]], *, everything: bool) -> int:
     """Does it and lists what is gone; the bytes that are free now."""
-    filters = {**filters, "dangling": ["false" if everything else "true"]}
+    filters = {**with_settings(cli, filters), "dangling": ["false" if everything else "true"]}
     report = cli.engine.images.prune(filters)
     deleted = report.get("ImagesDeleted") or []
     if deleted:
@@ -214,6 +214,15 @@ def pruned(cli: Cli, filters: dict[str, list[str]], *, everything: bool) -> int:
                     cli.out(f"{kind.lower()}: {step[kind]}")
         cli.out("")
     return int(report.get("SpaceReclaimed") or 0)
+
+
+def with_settings(cli: Cli, filters: dict[str, list[str]]) -> dict[str, list[str]]:
+    """The filters of a prune, and those that config.json adds to every prune."""
+    if not cli.settings:
+        return filters
+    from lamina.cli.settings import prune_filters
+
+    return prune_filters(cli.settings, filters)
 
 
 def confirm(cli: Cli, question: str) -> bool:

@@ -50,7 +50,7 @@ def start(cli: Cli, opts: Opts, refs: list[str]) -> int:
         if failed:
             raise CliError(f"Error: failed to start containers: {', '.join(failed)}")
         return 0
-    keys = check_keys(opts["detach-keys"]) if opts["detach-keys"] else ""
+    keys = check_keys(cli, opts)
     tty = bool(containers.inspect(refs[0])["Config"]["Tty"])
     stdin = opts["interactive"]
     check_tty(cli, stdin=stdin, tty=tty)

@@ -9,11 +9,11 @@ from lamina.cli.table import render
 from lamina.errors import LaminaError
 from lamina.util.sizes import human_size
 
-from .images import confirm
+from .images import confirm, with_settings
 from .lifecycle import MANY, each
 from .ps import filters_of
 from .run import attach as stay
-from .run import check_tty, wanted
+from .run import check_keys, check_tty, wanted
 
 
 def pause(cli: Cli, opts: Opts, refs: list[str]) -> int:
@@ -89,6 +89,7 @@ def top(cli: Cli, opts: Opts, args: list[str]) -> int:
 
 
 def attach(cli: Cli, opts: Opts, args: list[str]) -> int:
+    keys = check_keys(cli, opts)
     containers = cli.engine.containers
     facts = containers.inspect(args[0])
     state = facts["State"]
@@ -102,8 +103,7 @@ def attach(cli: Cli, opts: Opts, args: list[str]) -> int:
     stdin = bool(config["OpenStdin"]) and not opts["no-stdin"]
     check_tty(cli, stdin=stdin, tty=bool(config["Tty"]))
     client = containers.attach(args[0], wanted(stdin=stdin))
-    keys, proxy = opts["detach-keys"], opts["sig-proxy"]
-    return stay(cli, client, facts["Id"], stdin=stdin, tty=bool(config["Tty"]), detach_keys=keys, sig_proxy=proxy)
+    return stay(cli, client, facts["Id"], stdin=stdin, tty=bool(config["Tty"]), detach_keys=keys, sig_proxy=opts["sig-proxy"])
 
 
 def prune(cli: Cli, opts: Opts, args: list[str]) -> int:
@@ -116,7 +116,7 @@ def prune(cli: Cli, opts: Opts, args: list[str]) -> int:
 
 def pruned(cli: Cli, filters: dict[str, list[str]]) -> int:
     """Does it and lists what is gone; the bytes that are free now."""
-    report = cli.engine.containers.prune(filters)
+    report = cli.engine.containers.prune(with_settings(cli, filters))
     if report["ContainersDeleted"]:
         cli.out("Deleted Containers:")
         for container in report["ContainersDeleted"]:

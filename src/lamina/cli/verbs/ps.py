@@ -34,7 +34,7 @@ def filters_of(given: list[str]) -> dict[str, list[str]]:
 
 def ps(cli: Cli, opts: Opts, args: list[str]) -> int:
     limit = 1 if opts["latest"] else opts["last"]
-    template = opts["format"]
+    template = opts["format"] or ("" if opts["quiet"] else cli.setting("psFormat"))
     wants_size = opts["size"] or (".Size" in template and not template.startswith("json"))
     summaries = cli.engine.containers.list(
         all=opts["all"] or limit > 0, limit=max(limit, 0), size=wants_size, filters=filters_of(opts["filter"])

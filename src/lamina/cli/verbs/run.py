@@ -21,9 +21,7 @@ if TYPE_CHECKING:
 
 def run(cli: Cli, opts: Opts, args: list[str]) -> int:
     detach, tty, stdin = opts["detach"], opts["tty"], opts["interactive"]
-    keys = ""
-    if opts["detach-keys"]:
-        keys = check_keys(opts["detach-keys"])
+    keys = check_keys(cli, opts)
     container = _create(cli, opts, args, detach=detach, verb="run")
     streams = None if detach else attached(opts, detach=False)
     try:
@@ -95,6 +93,10 @@ def console_size(cli: Cli) -> tuple[int, int] | None:
 def _create(cli: Cli, opts: Opts, args: list[str], *, detach: bool, verb: str) -> str:
     """The new container's id; warnings are on stderr."""
     note = None
+    if cli.settings.get("proxies"):
+        from lamina.cli.settings import proxy_environment
+
+        opts["env"] = proxy_environment(cli.settings, opts["env"])
     try:
         body = build_body(opts, args, detach=detach, console=console_size(cli) if opts["tty"] else None)
         if not detach and verb == "run":
@@ -139,13 +141,16 @@ def check_pull(policy: str) -> None:
         raise CliError("--pull always: this version of lamina can't pull from registries yet", 125)
 
 
-def check_keys(text: str) -> str:
-    from lamina.cli.attach import parse_detach_keys
+def check_keys(cli: Cli, opts: Opts) -> str:
+    """The keys that detach, by --detach-keys or config.json; "" for the usual ones. Checked before anything is done."""
+    text = opts["detach-keys"] or cli.setting("detachKeys")
+    if text:
+        from lamina.cli.attach import parse_detach_keys
 
-    try:
-        parse_detach_keys(text)
-    except LaminaError as e:
-        raise CliError(f"lamina: {e.message}.\nSee 'lamina run --help'.", 125)
+        try:
+            parse_detach_keys(text)
+        except LaminaError:
+            raise CliError(f"Error response from daemon: Invalid escape keys ({text}) provided")
     return text
 
 

@@ -10,7 +10,7 @@ from lamina.cli.flags import Opts, Verb
 from lamina.cli.table import render
 from lamina.util.sizes import human_size
 
-from .images import confirm
+from .images import confirm, with_settings
 from .inspect import inspect_all
 from .lifecycle import each
 from .ps import filters_of
@@ -61,7 +61,7 @@ def pairs(given: list[str]) -> dict[str, str]:
 
 def ls(cli: Cli, opts: Opts, args: list[str]) -> int:
     volumes = cli.engine.volumes.list(filters_of(opts["filter"]))
-    rows, template = [VolumeRow(volume) for volume in volumes], opts["format"]
+    rows, template = [VolumeRow(volume) for volume in volumes], opts["format"] or ("" if opts["quiet"] else cli.setting("volumesFormat"))
     if opts["quiet"] and (not template or template == "table"):
         for row in rows:
             cli.out(cli.clean(row.field("Name")))
@@ -101,7 +101,7 @@ def prune(cli: Cli, opts: Opts, args: list[str]) -> int:
 
 def pruned(cli: Cli, filters: dict[str, list[str]]) -> int:
     """Does it and lists what is gone; the bytes that are free now."""
-    report = cli.engine.volumes.prune(filters)
+    report = cli.engine.volumes.prune(with_settings(cli, filters))
     if report["VolumesDeleted"]:
         cli.out("Deleted Volumes:")
         for name in report["VolumesDeleted"]:

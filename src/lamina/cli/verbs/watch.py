@@ -131,7 +131,7 @@ def binary_size(count: int) -> str:
 
 def stats(cli: Cli, opts: Opts, refs: list[str]) -> int:
     containers = cli.engine.containers
-    template, trunc = opts["format"], not opts["no-trunc"]
+    template, trunc = opts["format"] or cli.setting("statsFormat"), not opts["no-trunc"]
     screen = not opts["no-stream"] and cli.is_tty(1)
     before: dict[str, dict[str, Any]] = {}
     for ref in refs:
