@@ -11,6 +11,8 @@ GROUP_SHORTS = {
 }
 
 SHORTS = {
+    "archives:load": "Load images from an archive or STDIN",
+    "archives:save": "Save one or more images to an archive (streamed to STDOUT by default)",
     "completion:completion": "Generate the autocompletion script for the specified shell",
     "cp:cp": "Copy files/folders between a container and the local filesystem",
     "exec:exec": "Execute a command in a running container",
@@ -100,6 +102,8 @@ IN_OUT = {
     "ps:ps": "ps / ps -a: running / all containers",
     "run:create": "image -> container (adds the read-write layer; runs nothing)",
     "run:run": "create + start",
+    "archives:load": "archive of images, with layers and metadata -> images (`save` writes one)",
+    "archives:save": "images -> archive with all their layers and metadata (`load` reads it)",
     "transfer:commit": "running or stopped container -> image",
     "transfer:export": "container's union view -> flat tar, no metadata (`import` makes a one-layer image of it)",
     "transfer:import": "flat tar, no metadata -> one-layer image (`export` writes one)",
@@ -329,6 +333,20 @@ FLAGS: dict[str, dict[str, str]] = {
     "system:info": {"format": FORMAT_ONE},
     "system:reset": {"force": "Do not prompt for confirmation"},
     "system:version": {"format": FORMAT_ONE},
+    "archives:load": {
+        "input": "Read from an archive or a directory, instead of STDIN",
+        "keep-blobs": "Keep compressed layers as they are, too: what is saved or pushed again has the same manifest digest",
+        "platform": 'Load only the given platform variant. Formatted as "os[/arch[/variant]]" (e.g., "linux/amd64")',
+        "quiet": "Suppress the progress output",
+    },
+    "archives:save": {
+        "compression": "How layers are compressed: gzip, zstd (with a level: gzip:9), none. The default depends on the format",
+        "format": '"docker-archive", "oci-archive", "oci-dir" or "docker-dir"',
+        "output": "Write to a file, instead of STDOUT (a directory for oci-dir and docker-dir)",
+        "platform": 'Save only the given platform variant. Formatted as "os[/arch[/variant]]" (e.g., "linux/amd64")',
+        "preserve-digests": "Fail if the digest of a manifest that an image came with can't be kept",
+        "quiet": "Suppress the progress output",
+    },
     "transfer:commit": {
         "author": 'Author (e.g., "John Hannibal Smith <hannibal@a-team.com>")',
         "change": _CHANGE,

@@ -143,6 +143,12 @@ class BlobStore:
         with self.store.db.write():
             _record(self.store, digest, size, media_type, diff_id, origin, kept=False)
 
+    def record_in(self, digest: str, size: int, *, media_type: str | None = None, diff_id: str | None = None,
+                  origin: str | None = None) -> None:
+        """As `record`, inside the caller's transaction."""
+        assert self.store.db.in_transaction
+        _record(self.store, check_digest(digest), size, media_type, diff_id, origin, kept=False)
+
     def find(self, digest: str) -> Blob | None:
         row = self.store.db.one(f"SELECT {_COLUMNS} FROM blobs WHERE digest=?", (check_digest(digest),))
         return None if row is None else Blob(row)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from lamina.layers.store import LayerStore
     from lamina.monitor.launch import Prepared
 
+    from .archives import Archives
     from .containers import Containers
     from .images import Images
     from .layers import Layers
@@ -82,6 +83,12 @@ class Engine:
 
             self._images = Images(self)
         return self._images
+
+    @property
+    def archives(self) -> Archives:
+        from .archives import Archives
+
+        return Archives(self)
 
     @property
     def layers(self) -> Layers:

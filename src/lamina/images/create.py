@@ -41,12 +41,7 @@ def insert(store: Store, image_id: str, config: bytes, *, chain_id: str, parent:
            name: Reference | None) -> None:
     """Durable when it returns. What had the name before keeps its image, dangling."""
     with store.db.write() as db:
-        if chain_id and not db.value("SELECT EXISTS (SELECT 1 FROM layers WHERE chain_id = ?)", (chain_id,)):
-            raise NotFound(f"layer {chain_id} went away while the image was made")
-        if parent and not db.value("SELECT EXISTS (SELECT 1 FROM images WHERE id = ?)", (parent,)):
-            parent = ""  # rmi -f under a commit: the new image stands on its own layers
-        db.execute("INSERT OR IGNORE INTO images (id, config, chain_id, parent, size, created_ns, meta) VALUES (?, ?, ?, ?, ?, ?, '{}')",
-                   (image_id, config, chain_id, parent, size, created_ns))
+        insert_row(db, image_id, config, chain_id=chain_id, parent=parent, size=size, created_ns=created_ns)
         if name is not None:
             set_tag(db, name, image_id)
     if steps.tell is not None:
@@ -54,11 +49,28 @@ def insert(store: Store, image_id: str, config: bytes, *, chain_id: str, parent:
                    + (f", under the name {name.familiar()}" if name is not None else ""))
 
 
-def set_tag(db: DB, name: Reference, image_id: str) -> None:
-    """Points a name to an image, inside a transaction."""
+def insert_row(db: DB, image_id: str, config: bytes, *, chain_id: str, parent: str, size: int, created_ns: int) -> None:
+    """The image's row, inside a transaction; one that is there stays as it is."""
+    if chain_id and not db.value("SELECT EXISTS (SELECT 1 FROM layers WHERE chain_id = ?)", (chain_id,)):
+        raise NotFound(f"layer {chain_id} went away while the image was made")
+    if parent and not db.value("SELECT EXISTS (SELECT 1 FROM images WHERE id = ?)", (parent,)):
+        parent = ""  # rmi -f under a commit: the new image stands on its own layers
+    db.execute("INSERT OR IGNORE INTO images (id, config, chain_id, parent, size, created_ns, meta) VALUES (?, ?, ?, ?, ?, ?, '{}')",
+               (image_id, config, chain_id, parent, size, created_ns))
+
+
+def insert_manifests(db: DB, image_id: str, manifests: dict[str, tuple[str, bytes]]) -> None:
+    """Inside a transaction: digest -> (media type, exact bytes) of an image's manifest, and of the indexes that lead to it."""
+    for digest, (media_type, content) in manifests.items():
+        db.execute("INSERT OR IGNORE INTO manifests (digest, media_type, content) VALUES (?, ?, ?)", (digest, media_type, content))
+        db.execute("INSERT OR IGNORE INTO image_manifests (image_id, digest) VALUES (?, ?)", (image_id, digest))
+
+
+def set_tag(db: DB, name: Reference, image_id: str, target: str = "") -> None:
+    """Points a name to an image, inside a transaction. `target`: digest of the manifest or index that the name stands for, if known."""
     assert db.in_transaction and name.tag
-    db.execute("INSERT INTO tags (repo, tag, image_id, target_digest) VALUES (?, ?, ?, NULL) "
-               "ON CONFLICT (repo, tag) DO UPDATE SET image_id = excluded.image_id, target_digest = NULL", (name.name, name.tag, image_id))
+    db.execute("INSERT INTO tags (repo, tag, image_id, target_digest) VALUES (?, ?, ?, ?) ON CONFLICT (repo, tag) DO UPDATE SET "
+               "image_id = excluded.image_id, target_digest = excluded.target_digest", (name.name, name.tag, image_id, target or None))
     meta = db.value("SELECT meta FROM images WHERE id = ?", (image_id,))
     if meta is None:
         raise Conflict(f"image {image_id} was removed meanwhile")

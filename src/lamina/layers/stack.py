@@ -30,10 +30,13 @@ from lamina.util.times import now_ns
 
 from . import ingest, placement
 from .chain import chain_ids, lowers
-from .driver import Driver
 from .store import Layer
 from .unpack import inherit_root
 from .worker import raise_told, receive, send, serve
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from .driver import Driver
 
 WAITING, WORKING, DONE = "waiting", "working", "done"
 MOST_WORKERS = 8
