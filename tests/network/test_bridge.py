@@ -14,7 +14,7 @@ from lamina.errors import StartError
 from lamina.linux import rtnetlink
 from lamina.linux.netlink import Netlink
 from lamina.linux.nfnetlink import INET, Batch, Nftables
-from lamina.network import bridge, foreign, ipam, plug, ports, setup, teardown
+from lamina.network import bridge, foreign, ipam, plug, ports, setup, teardown, watch
 from lamina.network.model import Network, cidr, netplan, overlap
 
 
@@ -78,20 +78,59 @@ def test_quick_look_changes_nothing_and_notices_changes(tmp_path: Path, monkeypa
         host.ensure()
         assert not thorough
         assert netlab.tool("nft", "-a", "list", "ruleset") == before
-        netlab.tool("nft", "add", "table", "ip", "somebody")
+        netlab.tool("nft", "add", "table", "ip", "somebody")  # counted as a change, but it's nothing to us
+        known = Path(host.known).read_text()
         host.ensure()
-        assert len(thorough) == 1
+        assert not thorough and Path(host.known).read_text() != known
+
+        def notices(*command: str) -> None:
+            seen = len(thorough)
+            netlab.tool(*command)
+            host.ensure()
+            assert len(thorough) == seen + 1, command
+            host.ensure()
+            assert len(thorough) == seen + 1, f"looked twice for one {command}"
+        table = host.names.table
+        notices("nft", "add chain ip somebody passing { type filter hook forward priority 0; policy accept; }")
+        notices("nft", "add rule ip somebody passing ip saddr 192.0.2.1 counter drop")
+        notices("nft", "chain ip somebody passing { policy drop; }")
+        assert "accept" in netlab.tool("nft", "list", "chain", "ip", "somebody", "passing")
+        notices("nft", "delete", "chain", "ip", "somebody", "passing")
+        netlab.tool("ip", "link", "add", "docker0", "type", "bridge")
+        notices("nft", "add", "table", "ip", "dockers")
+        quick = len(thorough)
+        for command in ("add table inet x", "add chain inet x f { type filter hook forward priority 0; }", "add rule inet x f counter drop",
+                        "delete table inet x"):
+            netlab.tool("nft", command)
         host.ensure()
-        assert len(thorough) == 1
-        netlab.tool("nft", "flush", "ruleset")
-        host.ensure()
-        assert len(thorough) == 2
+        assert len(thorough) == quick, "what came and went left everything as it was"
+        notices("nft", f"delete element inet {table} foreign_bridges {{ docker0 }}")
+        assert "docker0" in netlab.tool("nft", "list", "set", "inet", table, "foreign_bridges")
+        notices("nft", f"flush chain inet {table} postrouting")
+        notices("nft", "flush", "ruleset")
         assert host.names.table in netlab.tool("nft", "list", "tables")
         netlab.tool("ip", "link", "set", host.names.bridge, "down")
         host.ensure()
         with Netlink() as route:
             link = rtnetlink.get_link(route, host.names.bridge)
         assert link is not None and link.up
+    netlab.in_host(body)
+
+
+def test_what_rules_have_counted_is_no_change(tmp_path: Path) -> None:
+    def body() -> None:
+        host = Host(tmp_path)
+        network = host.ensure()
+        with Nftables() as tables:
+            before = tables.raw_rules(INET, host.names.table)
+            with netlab.Box() as box:
+                host.plug(network, box, "a" * 64)
+                netlab.tool("nft", "insert", "rule", "inet", host.names.table, "raw", "counter")
+                first = tables.raw_rules(INET, host.names.table)
+                netlab.route_test(box, network.gateway, 9)
+                second = tables.raw_rules(INET, host.names.table)
+        assert first != second and watch.without_counts(first) == watch.without_counts(second)
+        assert watch.without_counts(before) != watch.without_counts(first)
     netlab.in_host(body)
 
 

@@ -28,11 +28,11 @@ def test_elements_come_replace_and_go(tmp_path: Path) -> None:
     def body() -> None:
         with Nftables() as tables:
             firewall.ensure(tables, "t", NETWORK)
-            (tmp_path / "known").write_text(f"1 2 3 {tables.generation()} -\n")
+            (tmp_path / "known").write_text(f"2 2 3 {tables.generation()} - f\n")
             first = ports.elements([(6, 80, "0.0.0.0", 8080), (17, 53, "127.0.0.1", 5353), (6, 80, "::", 8080)], "172.18.0.2")
             assert len(first) == 2, "IPv6 has no element"
             ports.add(tables, "t", first, ports.comment_of(A, "web"), known)
-            assert (tmp_path / "known").read_text() == f"1 2 3 {tables.generation()} -\n", "the note goes along with our own change"
+            assert (tmp_path / "known").read_text() == f"2 2 3 {tables.generation()} - f\n", "the note goes along with our own change"
             assert {comment for _key, _value, comment in listing(tables)} == {f"{A[:12]} web"}
             second = ports.elements([(6, 80, "0.0.0.0", 8080), (6, 81, "0.0.0.0", 8081)], "172.18.0.3")
             ports.add(tables, "t", second, ports.comment_of(B, "next"), known)

@@ -320,19 +320,23 @@ class Nftables(Netlink):
 
     def rules(self, family: int = UNSPEC, table: str = "", chain: str = "") -> list[Rule]:
         """Rules in order; the kernel filters by table and chain where they are given."""
-        wanted = []
-        if table:
-            wanted.append(attr_str(_RULE_TABLE, table))
-        if chain:
-            wanted.append(attr_str(_RULE_CHAIN, chain))
         found = []
-        for body in self.dump(_request(_GETRULE, 0, family, wanted, f"list rules {table} {chain}".rstrip())):
+        for body in self.raw_rules(family, table, chain):
             attrs = parse_attrs(body, 4)
             rule = Rule(body[0], _text(attrs[_RULE_TABLE]), _text(attrs[_RULE_CHAIN]), int.from_bytes(attrs[_RULE_HANDLE], "big"),
                         _read_comment(attrs.get(_RULE_USERDATA, b"")), attrs.get(_RULE_EXPRESSIONS, b""))
             if (not table or rule.table == table) and (not chain or rule.chain == chain):
                 found.append(rule)
         return found
+
+    def raw_rules(self, family: int, table: str, chain: str = "") -> list[bytes]:
+        """The kernel's messages about them: nfgenmsg and attributes, chain by chain in order."""
+        wanted = []
+        if table:
+            wanted.append(attr_str(_RULE_TABLE, table))
+        if chain:
+            wanted.append(attr_str(_RULE_CHAIN, chain))
+        return self.dump(_request(_GETRULE, 0, family, wanted, f"list rules {table} {chain}".rstrip()))
 
     def elements(self, family: int, table: str, name: str) -> list[tuple[bytes, bytes | None]]:
         """[(key, value)] of a map, [(key, None)] of a set."""

@@ -2,8 +2,9 @@
 """The engine's default bridge: there when a container starts, at the price of two small requests. [hot]
 
 For the engine, before each start. The common case only confirms: the bridge exists, and nothing changed in nf_tables since everything
-was last found in order (the kernel counts changes). Only otherwise the cold `setup` module looks at all of it and mends what is
-missing. `known` is a small file in the runroot that says what was found; losing it costs one thorough look.
+was last found in order (the kernel counts changes). If something did, a digest of what matters (`watch`) tells whether that is still the
+same. Only otherwise the cold `setup` module looks at all of it and mends what is missing. `known` is a small file in the runroot
+that says what was found; losing it costs one thorough look.
 """
 from __future__ import annotations
 
@@ -35,10 +36,10 @@ def ensure(names: Names, db: DB, known: str, *, host_lock: str = HOST_LOCK) -> N
             link = rtnetlink.get_link(route, names.bridge)
         if link is not None and link.up:
             with Nftables() as firewall:
-                generation = firewall.generation()
-            if last_state(known) == state(link.index, generation):
-                network.mtu = link.mtu
-                return network
+                now = state(link.index, firewall.generation())
+                if same(last_state(known), now) or unchanged(firewall, names.table, known, now):
+                    network.mtu = link.mtu
+                    return network
     from lamina.network import setup
     return setup.ensure(names, db, known, host_lock)
 
@@ -55,7 +56,7 @@ def load(db: DB, names: Names) -> Network | None:
 
 def state(index: int, generation: int) -> str:
     """What must be unchanged for a thorough look to be still valid: namespace, bridge, nf_tables, and legacy iptables' filter table
-    where that is in use. If that can't be read, no two states are equal."""
+    where that is in use. If that can't be read, no two states are equal. Five words; the file has a sixth, watch.fingerprint's."""
     namespace = os.stat("/proc/thread-self/ns/net").st_ino
     legacy = "-"
     if legacy_filters():
@@ -65,7 +66,7 @@ def state(index: int, generation: int) -> str:
             legacy = xtables.fingerprint()
         except OSError:
             legacy = os.urandom(8).hex()
-    return f"1 {namespace} {index} {generation} {legacy}\n"
+    return f"2 {namespace} {index} {generation} {legacy}"
 
 
 def last_state(known: str) -> str:
@@ -77,7 +78,34 @@ def same_legacy(known: str, now: str) -> bool:
     """Whether two states, one of them from `known`, agree in all but nf_tables: then the legacy table needs no look, which would
     start a program."""
     before, current = known.split(), now.split()
-    return len(before) == len(current) == 5 and before[:3] == current[:3] and before[4] == current[4]
+    return len(before) == 6 and before[:3] == current[:3] and before[4] == current[4]
+
+
+def same(known: str, now: str) -> bool:
+    """Whether nothing was touched since the state of the file `known` was written."""
+    return known.split()[:5] == now.split()
+
+
+def unchanged(firewall: Nftables, table: str, known: str, now: str) -> bool:
+    """Whether nf_tables was touched, but is as it was: then the file says so from here on. `now` was read before this looks."""
+    before = last_state(known)
+    if not same_legacy(before, now):
+        return False
+    from lamina.network import watch
+
+    with Netlink() as route:
+        found = watch.fingerprint(route, firewall, table)
+    if before.split()[5] != found:
+        return False
+    note(known, now, found)
+    return True
+
+
+def note(known: str, found: str, fingerprint: str) -> None:
+    """Writes down the state in which everything is in order."""
+    from lamina.util import atomic
+
+    atomic.write_file(known, f"{found} {fingerprint}\n".encode(), durable=False)
 
 
 def legacy_filters() -> bool:

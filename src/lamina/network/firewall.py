@@ -25,6 +25,7 @@ from lamina.linux.nfnetlink import (
 )
 from lamina.network.model import Network, cidr, dotted
 from lamina.network.ports import PORTS, PORTS_AT
+from lamina.network.watch import FOREIGN_BRIDGES, TABLE_COMMENT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
 
     from lamina.linux.nfnetlink import Element
 
-FOREIGN_BRIDGES = "foreign_bridges"
 _RAW, _DNAT, _FILTER, _SNAT = -300, -100, 0, 100
 _LOOPBACK = ("127.0.0.0", 8)
 _Rule = tuple[str, str, list[bytes]]  # chain, comment, expressions
@@ -77,7 +77,7 @@ def _rules(network: Network) -> list[_Rule]:
 
 
 def _build(batch: Batch, table: str, network: Network) -> None:
-    batch.table(INET, table, comment=f"lamina: network {network.name} on {network.bridge}")
+    batch.table(INET, table, comment=f"{TABLE_COMMENT}{network.name} on {network.bridge}")
     port = concatenated(TYPE_PROTOCOL, TYPE_PORT)
     target = concatenated(TYPE_IPV4, TYPE_PORT)
     batch.set(INET, table, PORTS, key_type=port, key_size=8, data_type=target, data_size=8, comment="published on all addresses")

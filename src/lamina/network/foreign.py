@@ -18,15 +18,21 @@ from lamina.network import firewalld, legacy
 DOCKER_USER = "DOCKER-USER"
 _Chains = dict[str, list[Rule]]
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Container
+
 
 def comment_of(bridge: str) -> str:
     """What marks our pair."""
     return f"lamina {bridge}"
 
 
-def ensure(firewall: Nftables, bridge: str, *, legacy_settled: bool = False) -> tuple[bool, list[str]]:
-    """(whether anything was changed, sentences for the user about what could not be arranged). legacy_settled: the legacy table is as
-    it was when it was last found in order."""
+def ensure(
+    firewall: Nftables, bridge: str, siblings: Container[tuple[int, str]] = (), *, legacy_settled: bool = False
+) -> tuple[bool, list[str]]:
+    """(whether anything was changed, sentences for the user about what could not be arranged). siblings: tables (family, name) of other
+    engines of our kind, which drop nothing of ours. legacy_settled: the legacy table is as it was when it was last found in order."""
     changed = False
     warnings: list[str] = []
     tables: dict[tuple[int, str], _Chains] = {}
@@ -34,6 +40,8 @@ def ensure(firewall: Nftables, bridge: str, *, legacy_settled: bool = False) -> 
         if base.hook != FORWARD or base.kind != "filter" or base.family not in (INET, IPV4):
             continue
         key = base.family, base.table
+        if key in siblings:
+            continue
         if key not in tables:
             tables[key] = _by_chain(firewall.rules(base.family, base.table))
         rules = tables[key]

@@ -150,7 +150,7 @@ def advance(known: str, generation: int) -> None:
     about, only ports changed. What is written is true also when several are at it, as each step is about one generation."""
     try:
         words = atomic.read_file(known, 4096).decode("ascii", "replace").split(" ")
-        if len(words) == 5 and words[3] == str(generation):
+        if len(words) == 6 and words[3] == str(generation):
             words[3] = str(generation % 0xFFFFFFFF + 1)  # the kernel leaves out 0
             atomic.write_file(known, " ".join(words).encode(), durable=False)
     except OSError:

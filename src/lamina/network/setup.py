@@ -15,10 +15,10 @@ from lamina.errors import StartError
 from lamina.linux import rtnetlink
 from lamina.linux.netlink import Netlink
 from lamina.linux.nfnetlink import Nftables
-from lamina.network import bridge, firewall, foreign
+from lamina.network import bridge, firewall, foreign, watch
 from lamina.network.files import host_resolv_conf, nameservers
 from lamina.network.model import DEFAULT_NAME, Network, cidr, dotted, is_ipv4, number, overlap
-from lamina.util import atomic, ids
+from lamina.util import ids
 from lamina.util.lock import FileLock
 
 TYPE_CHECKING = False
@@ -80,7 +80,8 @@ def _ensure_rules(route: Netlink, tables: Nftables, names: Names, network: Netwo
     calm = False
     before = bridge.last_state(known)
     for attempt in range(_ATTEMPTS):
-        found = bridge.state(index, tables.generation())
+        generation = tables.generation()
+        found = bridge.state(index, generation)
         try:
             calm = not _mend(route, tables, names, network, legacy_settled=bridge.same_legacy(before, found))
         except OSError as failure:
@@ -92,14 +93,16 @@ def _ensure_rules(route: Netlink, tables: Nftables, names: Names, network: Netwo
         if calm:
             break
     if calm and not network.warnings:  # else look again next time, and say it again
-        atomic.write_file(known, found.encode(), durable=False)
+        fingerprint = watch.fingerprint(route, tables, names.table)
+        if tables.generation() == generation:  # so it is of what was looked at
+            bridge.note(known, found, fingerprint)
 
 
 def _mend(route: Netlink, tables: Nftables, names: Names, network: Network, *, legacy_settled: bool) -> bool:
     changed = firewall.ensure(tables, names.table, network)
     others = [link.name for link in rtnetlink.links(route, "bridge") if foreign.is_engine_bridge(link.name)]
     changed = firewall.set_foreign_bridges(tables, names.table, others) or changed
-    foreign_changed, warnings = foreign.ensure(tables, network.bridge, legacy_settled=legacy_settled)
+    foreign_changed, warnings = foreign.ensure(tables, network.bridge, watch.siblings(tables, names.table), legacy_settled=legacy_settled)
     network.warnings = tuple(warnings)
     return changed or foreign_changed
 
