@@ -15,12 +15,12 @@ import posix
 import sys
 
 # What the import system itself runs on: it is loaded in every interpreter, importlib isn't.
-from _frozen_importlib_external import MAGIC_NUMBER, SourceFileLoader, spec_from_file_location
+from _frozen_importlib import ModuleSpec
+from _frozen_importlib_external import MAGIC_NUMBER, SourceFileLoader
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from importlib.machinery import ModuleSpec
     from types import CodeType, ModuleType
 
     Entry = tuple[int, int, int, int, bool]
@@ -71,7 +71,12 @@ class Pack:
             if status is not None and int(status.st_mtime) == entry[2] and status.st_size == entry[3]:
                 loader = Loader(name, source)
                 loader.pack, loader.entry = self, entry
-                return spec_from_file_location(name, source, loader=loader, submodule_search_locations=[base] if entry[4] else None)
+                spec = ModuleSpec(name, loader, origin=source)
+                spec.has_location = True
+                spec.cached = self.path  # else the import system composes the name of the .pyc
+                if entry[4]:
+                    spec.submodule_search_locations = [base]
+                return spec
         self.missed.append(name)
         return None
 
