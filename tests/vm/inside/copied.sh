@@ -1,6 +1,6 @@
 #!/bin/sh
-# In the virtual machine: run.sh CHECKOUT [pytest arguments]. Copies the shared checkout to the machine's own disk, since 9p takes no
-# overlay upper directory and is slow, and runs pytest there.
+# In the virtual machine: copied.sh CHECKOUT COMMAND... Copies the shared checkout to the machine's own disk, since 9p takes no overlay
+# upper directory and is slow, and runs COMMAND there.
 set -eu
 checkout=$1
 shift
@@ -13,6 +13,4 @@ cd $place/main
 grep -q ' /tmp tmpfs ' /proc/mounts && umount /tmp # pytest's directories hold the upper directories of overlays
 PYTHONPATH=$place/main/src
 export PYTHONPATH
-# Not part of the image: debootstrap can't configure it.
-python3 -c 'import zstandard' 2>/dev/null || { apt-get update -qq && apt-get install -y -qq --no-install-recommends python3-zstandard; } >/dev/null
-exec python3 -m pytest -p no:cacheprovider "$@"
+exec "$@"
