@@ -42,7 +42,7 @@ def write_all(fd: int, data: bytes) -> None:
 class Cli:
     __slots__ = (
         "_engine", "_monitor", "_pending", "_settings", "_size", "_tty", "config", "debug",
-        "exiting", "path", "quiet", "root", "runroot",
+        "error", "exiting", "path", "quiet", "root", "runroot",
     )  # fmt: skip
 
     def __init__(self, root: str, runroot: str, *, debug: bool = False, quiet: bool = False, config: str = "") -> None:
@@ -52,6 +52,7 @@ class Cli:
         self.debug = debug
         self.quiet = quiet  # no warnings
         self.exiting = False  # the process ends when this is closed
+        self.error: BaseException | None = None  # what the verb has ended with
         self.path = "lamina"  # the command path for messages: "lamina container ls"
         self._engine: Any = None
         self._monitor: Prepared | None = None
@@ -104,7 +105,7 @@ class Cli:
             monitor.cancel()
         engine, self._engine = self._engine, None
         if engine is not None:
-            engine.close(exiting=self.exiting)
+            engine.close(exiting=self.exiting, error=self.error)
 
     def is_tty(self, fd: int) -> bool:
         if fd not in self._tty:

@@ -72,6 +72,9 @@ def _main(argv: list[str], cli: Cli | None, exiting: bool) -> int:
         cli.exiting = exiting
         try:
             code = _dispatch(cli, opts, words)
+        except BaseException as e:
+            cli.error = e
+            raise
         finally:
             cli.close()
         return code

@@ -118,10 +118,10 @@ class Engine:
 
         return Volumes(self)
 
-    def close(self, *, exiting: bool = False) -> None:
+    def close(self, *, exiting: bool = False, error: BaseException | None = None) -> None:
         """Finishes what earlier commands or killed monitors left (three short reads where there is nothing), and closes the store.
 
-        exiting: the process ends right after; that closes it.
+        exiting: the process ends right after; that closes it. error: what the caller's work ended with, if it failed.
         """
         monitor, self.monitor = self.monitor, None
         try:
@@ -134,15 +134,19 @@ class Engine:
                 tidying.tidy(self, cut_off)
             elif self.lost or self.reap_at_close and self.unfinished():
                 self.system.reap()
+        except BaseException as failure:
+            error = failure
+            raise
         finally:
             if exiting:
                 self.store.db.let_go()
             else:
                 self.store.close(lazy=True)
-            self.store.leave()
+            if not presence.undone(error):
+                self.store.leave()
 
     def __enter__(self) -> Engine:
         return self
 
-    def __exit__(self, *exc: object) -> None:
-        self.close()
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        self.close(error=error)

@@ -8,8 +8,10 @@ tidies up after it. Exactly one of them gets it.
 """
 from __future__ import annotations
 
+import errno
 import os
 
+from lamina.errors import StoreError
 from lamina.util.identity import boot_id, is_alive, my_start_time
 
 DIRECTORY = "active"
@@ -54,6 +56,18 @@ def leave(path: str) -> None:
         os.unlink(path)
     except FileNotFoundError:
         pass
+
+
+def undone(error: BaseException | None) -> bool:
+    """Whether who failed so may have left something: then its marker stays, and the next command looks after it. Not for the errors that
+    users make, after which everything has been put back; but a full disk, say, may have kept even that from being done."""
+    while error is not None:
+        if isinstance(error, (StoreError, KeyboardInterrupt, MemoryError)):
+            return True
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS):
+            return True
+        error = error.__context__
+    return False
 
 
 def take(path: str, name: str) -> str:
