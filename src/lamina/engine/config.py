@@ -13,6 +13,8 @@ import os
 from lamina.errors import InvalidArgument, NotSupported
 from lamina.linux import capnames, signals
 
+from .environ import merge_env
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
@@ -89,28 +91,6 @@ def from_image(image: Any, image_ref: str) -> dict[str, Any]:
         if value is not None and (not isinstance(value, kind) or not all(isinstance(item, str) for item in items)):
             raise InvalidArgument(f"image {image_ref}: {key} of its config is of the wrong type")
     return image
-
-
-def merge_env(base: list[str] | None, over: list[str] | None) -> list[str]:
-    """`over` replaces entries of `base` by name and keeps their place. Entries of an image without '=' are dropped.
-
-    Such an entry must never be looked up in our own environment (attack 27).
-    """
-    merged: dict[str, str] = {}
-    for entry in base or []:
-        if isinstance(entry, str) and entry.find("=") > 0:
-            merged[entry.split("=", 1)[0]] = entry
-    for entry in over or []:
-        name = entry.split("=", 1)[0]
-        if not name:
-            raise InvalidArgument(f"invalid environment variable: {entry}")
-        if "\0" in entry:
-            raise InvalidArgument(f"invalid environment variable: {name}: holds a NUL byte")
-        if "=" not in entry:
-            merged.pop(name, None)  # docker: `-e NAME` without a value in the client's environment takes it away
-        else:
-            merged[name] = entry
-    return list(merged.values())
 
 
 def merge(body: dict[str, Any], image: dict[str, Any], image_ref: str) -> dict[str, Any]:

@@ -15,9 +15,6 @@ from lamina.store import presence, removal
 from lamina.util import steps
 from lamina.util.ids import new_id, new_name
 
-from . import config as configs
-from . import mounts, planning
-
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -49,6 +46,9 @@ class Containers:
 
         starting: the caller starts it at once; only then it becomes durable, while its monitor is at work.
         """
+        from . import config as configs
+        from . import mounts, planning
+
         image_ref = body.get("Image") or ""
         if not isinstance(image_ref, str) or not image_ref:
             raise InvalidArgument("invalid reference format")

@@ -5,13 +5,13 @@ from __future__ import annotations
 
 from lamina.containers.store import Record
 from lamina.errors import Conflict, InvalidArgument, NotFound, NotSupported
-from lamina.linux import capnames
 from lamina.util import fastjson, steps
 from lamina.util.atomic import read_file
 from lamina.util.ids import is_id, new_id
 
-from . import planning, start
-from .config import merge_env
+from .environ import environment, merge_env
+from .handover import launch as hand_over
+from .handover import meanwhile, seccomp_file
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -52,9 +52,13 @@ def plan_of(containers: Containers, record: Record, body: dict[str, Any]) -> dic
     spec = fastjson.loads(read_file(store.paths.container_config(record.id)))
     config, host = record.config["Config"], record.config["HostConfig"]
     tty = bool(body.get("Tty"))
-    env = planning.environment({**config, "Tty": tty}, spec["hostname"])
+    env = environment({**config, "Tty": tty}, spec["hostname"])
     privileged = bool(body.get("Privileged"))
-    granted = capnames.names(capnames.own()) if privileged else spec["process"]["capabilities"]["bounding"]
+    granted = spec["process"]["capabilities"]["bounding"]
+    if privileged:
+        from lamina.linux import capnames
+
+        granted = capnames.names(capnames.own())
     process = {
         **spec["process"],
         "terminal": tty,
@@ -79,13 +83,22 @@ def plan_of(containers: Containers, record: Record, body: dict[str, Any]) -> dic
         "tty": tty,
         "open_stdin": bool(body.get("AttachStdin")),
         "stdin_once": True,
-        "seccomp_path": None if privileged else start.seccomp_file(store.paths.runroot, host, spec),
+        "seccomp_path": None if privileged else seccomp_file(store.paths.runroot, host, spec),
         "cgroup": spec["linux"]["cgroupsPath"],
         "monitor_cgroup": f"{store.names.cgroup}/monitor",
         "active": store.paths.active,
         "spec": spec,
-        "runtime": planning.runtime_program(host),
+        "runtime": external(host),
     }
+
+
+def external(host: dict[str, Any]) -> str | None:
+    """See planning.runtime_program, which is loaded for it."""
+    if host.get("Runtime", "lamina") == "lamina":
+        return None
+    from .planning import runtime_program
+
+    return runtime_program(host)
 
 
 def create(containers: Containers, record: Record, body: dict[str, Any]) -> str:
@@ -125,11 +138,11 @@ def launch(containers: Containers, plan: dict[str, Any], attach: dict[str, bool]
         plan = {**plan, "console_size": list(size)}
     if steps.tell is not None:
         steps.tell(f"found container {steps.short(plan['container_id'])} running; its process 1 is process {plan['init_pid']} of the host")
-    client = start.launch(containers.engine, plan, attach)
+    client = hand_over(containers.engine, plan, attach)
     if steps.tell is not None:
         steps.tell("handed the plan to a monitor of the exec's own")
     try:
-        start.meanwhile(containers.engine, None, sync=False)
+        meanwhile(containers.engine, None, sync=False)
         client.wait_started(START_TIMEOUT)
         if steps.tell is not None:
             steps.tell("heard from the monitor that the process runs", now=True)

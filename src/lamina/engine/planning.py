@@ -14,7 +14,8 @@ from lamina.errors import NotSupported
 from lamina.linux import capnames
 from lamina.runtime import defaults
 
-from .config import merge_env, special
+from .config import special
+from .environ import environment
 from .mounts import oci
 
 TYPE_CHECKING = False
@@ -24,16 +25,7 @@ if TYPE_CHECKING:
     from lamina.containers.store import Record
     from lamina.store.open import Store
 
-PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 LOG_SIZE, LOG_FILES = 10 << 20, 3
-
-
-def environment(config: dict[str, Any], hostname: str) -> list[str]:
-    """docker's order: PATH, HOSTNAME, TERM, then the container's; an entry of the container replaces ours."""
-    base = [PATH, f"HOSTNAME={hostname}"]
-    if config["Tty"]:
-        base.append("TERM=xterm")
-    return merge_env(base, config["Env"])
 
 
 def capabilities(host: dict[str, Any]) -> list[str]:

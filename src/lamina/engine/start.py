@@ -11,14 +11,14 @@ import os
 
 from lamina.containers.store import Record
 from lamina.errors import Conflict, LaminaError
-from lamina.monitor.prepared import kind, prepared
 from lamina.network import files, ipam, model
 from lamina.store import presence
 from lamina.util import fastjson, steps
 from lamina.util.atomic import write_file
 from lamina.util.lock import FileLock
 
-from . import ahead, planning
+from . import planning
+from .handover import launch, meanwhile, seccomp_file
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from lamina.monitor.client import Client
 
     from .containers import Containers
-    from .engine import Engine
 
 START_TIMEOUT = 120.0  # seconds; a disk under heavy load may take long, a monitor that hangs must not hang its caller for ever
 
@@ -84,34 +83,6 @@ def start(containers: Containers, record: Record, attach: dict[str, bool] | None
             raise
     client.warnings = warnings + more
     return client
-
-
-def meanwhile(engine: Engine, attach: dict[str, bool] | None, *, sync: bool) -> None:
-    """What can be done while the monitor is at work: the record becomes durable, and who doesn't stay looks for what is to tidy up."""
-    if sync:
-        engine.store.db.sync()
-        if steps.tell is not None:
-            steps.tell("synced the database's log to the disk")
-    if engine.meanwhile is not None:
-        engine.meanwhile()
-    if attach is None:
-        engine.unfinished()
-    engine.store.db.tidy()
-
-
-def launch(engine: Engine, plan: dict[str, Any], attach: dict[str, bool] | None) -> Client:
-    """The monitor made ahead, where there is one and it fits; else a forked one where this process may fork; else a fresh one."""
-    ready, engine.monitor = engine.monitor, None
-    if ready is not None:
-        if ready.kind == kind(plan):
-            return ready.start(plan, attach)
-        ready.cancel()
-    engine.store.close(lazy=True)  # a connection must not cross a fork
-    if ahead.may_fork():
-        return prepared(plan).start(plan, attach)
-    from lamina.monitor.launch import spawn_monitor
-
-    return spawn_monitor(plan, attach)
 
 
 def connect(containers: Containers, record: Record) -> tuple[dict[str, Any], list[str]]:
@@ -211,20 +182,3 @@ def apparmor_profile(runroot: str, host: dict[str, Any]) -> str:
         if named:
             return str(named)
     return apparmor.UNCONFINED if host["Privileged"] else apparmor.default_profile(runroot + "/cache")
-
-
-def seccomp_file(runroot: str, host: dict[str, Any], oci_spec: dict[str, Any]) -> str | None:
-    """The cached filter for the container's capabilities; None for --privileged, which has none, as in docker."""
-    if host["SecurityOpt"]:
-        from . import options
-
-        decided, path = options.seccomp_file(runroot, host, oci_spec["process"]["capabilities"]["bounding"])
-        if decided:
-            return path
-    if host["Privileged"]:
-        return None
-    from lamina.runtime import profile
-
-    granted, cache = oci_spec["process"]["capabilities"]["bounding"], runroot + "/cache"
-    profile.default_bpf(granted, cache)
-    return profile.default_path(granted, cache)
