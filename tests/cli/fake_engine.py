@@ -38,7 +38,7 @@ class Fake:
         self.answers = answers
         self.calls: list[tuple[str, tuple[Any, ...], dict[str, Any]]] = []
 
-    def close(self, *, exiting: bool = False) -> None:
+    def close(self, **_: Any) -> None:
         pass
 
     def __getattr__(self, name: str) -> Any:

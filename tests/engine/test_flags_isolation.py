@@ -53,7 +53,7 @@ def test_few_descriptors_are_enough_to_start(lamina: Lamina, box: str) -> None:
         (["--device", "/etc/passwd:/dev/p"], "not a device node"),
         (["--security-opt", "foo=1"], 'invalid --security-opt 2: "foo=1"'),
         (["--security-opt", "no-new-privileges=x"], 'invalid --security-opt 2: "no-new-privileges=x"'),
-        (["--ipc", "foo"], "Invalid IPC mode: foo"),
+        (["--ipc", "foo"], "invalid IPC mode: foo"),
         (["--ipc", "shareable"], "IPC mode shareable is not supported yet"),
         (["--uts", "host", "-h", "x"], "conflicting options: hostname and the UTS mode"),
         (["--pid", "container:nope"], "No such container: nope"),

@@ -98,7 +98,7 @@ def extend(config: dict[str, Any], host: dict[str, Any], networking: dict[str, A
     if "restart" in changed:
         host["RestartPolicy"] = restart_policy(opts["restart"])
         if host["AutoRemove"] and host["RestartPolicy"]["Name"] not in ("", "no"):
-            raise CliError("conflicting options: cannot specify both --restart and --rm", 125)
+            raise CliError("Conflicting options: --restart and --rm", 125)
     if changed & {"no-healthcheck", "health-cmd", *HEALTH}:
         config["Healthcheck"] = health_check(opts)
 

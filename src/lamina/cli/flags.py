@@ -36,6 +36,13 @@ class HelpWanted(Exception):
         self.deprecated = deprecated
 
 
+def refusal(shown: str, name: str) -> UsageError:
+    """For a flag that docker has, and that isn't done here."""
+    from .absent import flag
+
+    return UsageError(f"unsupported flag: {shown} ({flag(name)})")
+
+
 class Opts(dict[str, "Any"]):
     """Values by flag name, defaults filled in; `changed` holds the names that were given."""
 
@@ -247,7 +254,7 @@ class Parser:
                 raise HelpWanted
             if name != "explain":
                 if name in self.refused:
-                    raise UsageError(f"unsupported flag: --{name} (docker has it, this version of lamina does not yet)")
+                    raise refusal(f"--{name}", name)
                 raise UsageError(f"unknown flag: --{name}")
             flag = EXPLAIN
         if sign:
@@ -270,9 +277,8 @@ class Parser:
                 if letter == "h" and letter not in self.refused_short:
                     raise HelpWanted(deprecated=True)
                 if letter in self.refused_short:
-                    raise UsageError(
-                        f"unsupported flag: -{letter}, --{self.refused_short[letter]} (docker has it, this version of lamina does not yet)"
-                    )
+                    name = self.refused_short[letter]
+                    raise refusal(f"-{letter}, --{name}", name)
                 raise UsageError(f"unknown shorthand flag: '{letter}' in -{letter}{letters}")
             if letters[:1] == "=" and len(letters) > 1:
                 self._set(flag, letters[1:])

@@ -203,6 +203,11 @@ def _dispatch(cli: Cli, opts: Opts, words: list[str]) -> int:
         from .completion import main as complete
 
         return complete(cli, rest)
+    from .absent import verb
+
+    reason = verb(word)
+    if reason:
+        raise CliError(f"lamina has no '{word}': {reason}\nSee 'lamina --help'")
     raise CliError(f"lamina: '{word}' is not a lamina command.\nSee 'lamina --help'")
 
 
@@ -221,6 +226,7 @@ def _group(cli: Cli, group: str, words: list[str]) -> int:
     if words and words[0] in GROUPS[group]:
         primary, target = GROUPS[group][words[0]]
         return _run(cli, f"{group} {primary}", target, words[1:])
+    from .absent import verb
     from .help import group_usage
 
     text = "\n" + group_usage(group)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 
-from lamina.errors import InvalidArgument, NotSupported
+from lamina.errors import InvalidArgument, NotFound, NotSupported
 from lamina.linux import capnames, signals
 
 from .environ import merge_env
@@ -197,7 +197,9 @@ def host_config(body: dict[str, Any]) -> dict[str, Any]:
     if host["NetworkMode"] in ("", "default"):
         host["NetworkMode"] = "bridge"
     if host["NetworkMode"] not in ("bridge", "none", "host"):
-        raise NotSupported(f"network mode {host['NetworkMode']} is not supported yet", hint="bridge, none and host are")
+        if host["NetworkMode"].startswith("container:"):
+            raise NotSupported(f"network mode {host['NetworkMode']} is not supported yet", hint="bridge, none and host are")
+        raise NotFound(f"network {host['NetworkMode']} not found", hint="bridge, none and host are there; networks of your own come later")
     check_resources(host)
     if host["Runtime"] != "lamina":
         from lamina.runtime import external

@@ -68,10 +68,10 @@ def check_modes(host: dict[str, Any]) -> None:
     pid, ipc, uts, cgroup = host["PidMode"], host["IpcMode"], host["UTSMode"], host["CgroupnsMode"]
     if pid not in ("", "host") and not (pid.startswith("container:") and len(pid) > 10):
         raise InvalidArgument("invalid PID mode: " + pid)
-    if ipc == "shareable" or ipc.startswith("container:"):
-        raise NotSupported(f"IPC mode {ipc} is not supported yet", hint="private, none and host are")
-    if ipc not in ("private", "none", "host"):
-        raise InvalidArgument(f"Invalid IPC mode: {ipc}")
+    if ipc not in ("private", "shareable", "none", "host") and not (ipc.startswith("container:") and len(ipc) > 10):
+        raise InvalidArgument(f"invalid IPC mode: {ipc}")
+    if host["ShmSize"] != defaults.SHM_SIZE and ipc not in ("private", "shareable"):
+        raise InvalidArgument("conflicting options: shm-size and the IPC mode")
     if uts not in ("", "host"):
         raise InvalidArgument(f"invalid UTS mode: {uts}")
     if cgroup not in ("private", "host"):

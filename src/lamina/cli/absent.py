@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What docker has and lamina hasn't, with the reason: verbs by their first word, or group and word, and flags by name.
+
+Said to who types one, and shown in docs/flags.md. Loaded only for an error.
+"""
+from __future__ import annotations
+
+_REGISTRIES = "registries come with issue 4; `import` and `commit` make images"
+_BUILD = "the builder comes with issue 5; `run` and `commit` make an image step by step"
+_SWARM = "a swarm of hosts is no aim"
+
+VERBS = {
+    "build": _BUILD,
+    "builder": _BUILD,
+    "buildx": _BUILD,
+    "compose": "one container at a time, so far",
+    "config": _SWARM,
+    "context": "there is no daemon to choose; `--root` and `--runroot` name an engine",
+    "image build": _BUILD,
+    "image pull": _REGISTRIES,
+    "image push": _REGISTRIES,
+    "login": _REGISTRIES,
+    "logout": _REGISTRIES,
+    "manifest": _REGISTRIES,
+    "network": "networks of your own come later; `--network` knows bridge, none and host",
+    "node": _SWARM,
+    "plugin": "nothing here is done by plugins of Docker's daemon",
+    "pull": _REGISTRIES,
+    "push": _REGISTRIES,
+    "search": _REGISTRIES,
+    "secret": _SWARM,
+    "service": _SWARM,
+    "stack": _SWARM,
+    "swarm": _SWARM,
+    "trust": "Docker Content Trust has ended; images are known by their digests",
+    "volume update": _SWARM,
+}
+
+_LATER = "docker has it, this version of lamina does not yet"
+_WINDOWS = "only Windows has it"
+_CLUSTER = "volumes of a swarm are no aim"
+_NO_DAEMON = "there is no daemon to talk to"
+_RT = "kernels of distributions are built without real-time groups"
+
+FLAGS = {
+    "availability": _CLUSTER,
+    "checkpoint": "checkpoints of processes come later",
+    "checkpoint-dir": "checkpoints of processes come later",
+    "cluster": _CLUSTER,
+    "cpu-count": _WINDOWS,
+    "cpu-percent": _WINDOWS,
+    "cpu-rt-period": _RT,
+    "cpu-rt-runtime": _RT,
+    "disable-content-trust": "Docker Content Trust has ended; there is nothing to disable",
+    "group": _CLUSTER,
+    "io-maxbandwidth": _WINDOWS,
+    "io-maxiops": _WINDOWS,
+    "isolation": _WINDOWS,
+    "kernel-memory": "kernels have it no longer, and docker ignores it",
+    "limit-bytes": _CLUSTER,
+    "link": "docker's old links; names come with networks of your own",
+    "platform": "an image here has one platform",
+    "quiet": "it is about the output of `pull`, which comes with issue 4",
+    "required-bytes": _CLUSTER,
+    "scope": _CLUSTER,
+    "secret": _CLUSTER,
+    "sharing": _CLUSTER,
+    "storage-opt": "no layer driver here limits the size of a layer",
+    "tls": _NO_DAEMON,
+    "tlscacert": _NO_DAEMON,
+    "tlscert": _NO_DAEMON,
+    "tlskey": _NO_DAEMON,
+    "tlsverify": _NO_DAEMON,
+    "topology-preferred": _CLUSTER,
+    "topology-required": _CLUSTER,
+    "tree": "docker's newer client has it; `layer tree` shows what stands on what",
+    "type": _CLUSTER,
+    "volume-driver": "`local` is the only driver",
+}
+
+
+def verb(*words: str) -> str:
+    """Why there is no such verb; "" for what docker hasn't either."""
+    return VERBS.get(" ".join(words[:2])) or VERBS.get(words[0], "")
+
+
+def flag(name: str) -> str:
+    """Why a flag that docker has is refused."""
+    return FLAGS.get(name, _LATER)
