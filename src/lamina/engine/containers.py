@@ -251,11 +251,15 @@ class Containers:
             self.note_lost(record, state)
         addresses = dict_of_addresses(self.engine)
         rows: list[dict[str, Any]] = []
+        names: dict[tuple[str, str], str] = {}  # a thousand containers are of a few images
         for record, state in pairs:
             if not everything and state.status not in ("running", "paused", "restarting"):
                 continue
             address = addresses.get(record.id) if state.live else None
-            row = listing.summary(record, state, image_name=self.image_name(record), address=address)
+            image = record.image_ref, record.image_id
+            if image not in names:
+                names[image] = self.image_name(record)
+            row = listing.summary(record, state, image_name=names[image], address=address)
             if state.live and (record.config["Config"]["ExposedPorts"] or record.config["HostConfig"]["PortBindings"]):
                 from . import ports
 
