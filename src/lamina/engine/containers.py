@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from lamina.containers.state import State
+    from lamina.images.store import Image
     from lamina.monitor.client import Client
 
     from .engine import Engine
@@ -55,6 +56,8 @@ class Containers:
         host = configs.host_config(body)
         planning.capabilities(host)  # one that can't be granted is told before anything is made
         image = self.engine.image_store.resolve(image_ref)
+        if platform:
+            image = image_for(self.engine, image_ref, image, platform)
         if steps.tell is not None:
             chain = [layer.chain_id for layer in self.engine.layer_store.chain(image.chain_id)]
             steps.tell(f"found image {image_ref}: {image.short_id}, {steps.count(len(chain), 'layer')}, top first: {steps.shorts(chain)}")
@@ -471,6 +474,14 @@ class Containers:
 
 def dict_of_addresses(engine: Engine) -> dict[str, tuple[str, str]]:
     return {row[0]: (row[1], row[2]) for row in engine.store.db.execute("SELECT container_id, ipv4, mac FROM endpoints")}
+
+
+def image_for(engine: Engine, ref: str, image: Image, platform: str) -> Image:
+    """The image of a platform, where a name stands for several."""
+    from lamina.images.platforms import for_platform
+    from lamina.spec.platform import parse
+
+    return for_platform(engine.image_store, ref, image, parse(platform))
 
 
 def check_platform(platform: str, facts: dict[str, Any], ref: str) -> None:

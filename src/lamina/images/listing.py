@@ -9,6 +9,7 @@ from lamina.util import steps
 from lamina.util.times import now_ns
 
 from . import filters as f
+from .platforms import NAMED
 from .store import Image, ImageStore
 
 KNOWN = ("dangling", "label", "before", "since", "reference", "until")
@@ -28,7 +29,7 @@ def list_images(images: ImageStore, *, all: bool = False, filters: f.Filters | N
     db = images.store.db
     tags: dict[str, list[tuple[str, str]]] = {}
     digests: dict[str, list[tuple[str, str]]] = {}
-    for image_id, repo, tag in db.execute("SELECT image_id, repo, tag FROM tags ORDER BY repo, tag"):
+    for image_id, repo, tag in db.execute(f"SELECT image_id, repo, tag FROM ({NAMED}) ORDER BY repo, tag"):
         tags.setdefault(image_id, []).append((familiar_name(repo), tag))
     for image_id, repo, digest in db.execute("SELECT image_id, repo, digest FROM repo_digests ORDER BY repo, digest"):
         digests.setdefault(image_id, []).append((familiar_name(repo), digest))

@@ -10,6 +10,7 @@ from lamina.util import steps
 from lamina.util.times import now_ns
 
 from . import filters as f
+from .platforms import NAMED
 from .remove import Removal
 from .store import ImageStore
 
@@ -26,9 +27,10 @@ def prune_images(images: ImageStore, filters: f.Filters | None = None) -> dict[s
     deleted: list[dict[str, str]] = []
     reclaimed = 0
     children = {row[0] for row in db.execute("SELECT DISTINCT parent FROM images WHERE parent != ''")}
+    named = {row[0] for row in db.execute(f"SELECT DISTINCT image_id FROM ({NAMED})")}
     for image in images.all():
         names = Removal.names(db, image.id)
-        if dangling and any(not is_digest for _, _, is_digest in names) or not names and image.id in children:
+        if dangling and image.id in named or not names and image.id in children:
             continue  # a step below another image goes with that image, or not at all
         if before is not None and image.created_ns >= before:
             continue

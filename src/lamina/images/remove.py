@@ -16,6 +16,7 @@ from lamina.store.db import DB
 from lamina.util import steps
 
 from .create import tell
+from .platforms import NAMED, others
 from .store import Image, ImageStore, is_id_prefix
 
 HARD = frozenset(("children", "running"))
@@ -44,10 +45,18 @@ class Removal:
         self.records: list[dict[str, str]] = []
         self.reclaimed = 0
         self._keys: list[str] = []
+        self._orphans: list[str] = []
         self._news: list[tuple[str, str]] = []
 
     def remove(self, db: DB, ref: str) -> None:
         """Inside a transaction; raises before it changes anything."""
+        self._remove(db, ref)
+        for image_id in self._orphans:  # images of other platforms that went by a name that is gone
+            image = self.images.by_id(image_id)
+            if image is not None and not db.value(f"SELECT EXISTS (SELECT 1 FROM ({NAMED}) WHERE image_id = ?)", (image_id,)):
+                self._delete(db, image, self.force, quiet=True)
+
+    def _remove(self, db: DB, ref: str) -> None:
         image = self.images.find(ref)
         if image is None:
             raise NotFound("No such image: " + self.images.shown(ref))
@@ -95,6 +104,7 @@ class Removal:
         if is_digest:
             db.execute("DELETE FROM repo_digests WHERE repo = ? AND digest = ? AND image_id = ?", (repo, what, image.id))
         else:
+            self._orphans += others(db, repo, what)
             db.execute("DELETE FROM tags WHERE repo = ? AND tag = ? AND image_id = ?", (repo, what, image.id))
         self.records.append({"Untagged": f"{reference.familiar_name(repo)}{'@' if is_digest else ':'}{what}"})
         self._news.append(("untag", image.id))
@@ -131,8 +141,12 @@ class Removal:
                 raise conflict.error()
             for name in self.names(db, todo.id):
                 self._untag(db, todo, name)
+            had = db.execute("SELECT digest FROM image_manifests WHERE image_id = ?", (todo.id,))
             for table, column in (("image_manifests", "image_id"), ("images", "id")):
                 db.execute(f"DELETE FROM {table} WHERE {column} = ?", (todo.id,))
+            for (digest,) in had:
+                db.execute("DELETE FROM manifests WHERE digest = ?1 AND NOT EXISTS (SELECT 1 FROM image_manifests WHERE digest = ?1)",
+                           (digest,))
             self.records.append({"Deleted": todo.id})
             self._news.append(("delete", todo.id))
             sizes = {layer.chain_id: layer.size for layer in self.images.layers.chain(todo.chain_id)}

@@ -114,9 +114,11 @@ class ImageStore:
 
     # -- names of an image
     def tags(self, image_id: str) -> list[str]:
-        """Familiar names with tags, sorted."""
-        return [f"{reference.familiar_name(repo)}:{tag}"
-                for repo, tag in self.store.db.execute("SELECT repo, tag FROM tags WHERE image_id = ? ORDER BY repo, tag", (image_id,))]
+        """Familiar names with tags, sorted; also those of an index that leads to it."""
+        from .platforms import NAMED
+
+        return [f"{reference.familiar_name(repo)}:{tag}" for repo, tag in self.store.db.execute(
+            f"SELECT repo, tag FROM ({NAMED}) WHERE image_id = ? ORDER BY repo, tag", (image_id,))]
 
     def digests(self, image_id: str) -> list[str]:
         """Familiar names with digests, sorted."""

@@ -22,17 +22,19 @@ USED = """SELECT EXISTS (SELECT 1 FROM images WHERE chain_id = ?1) OR EXISTS (SE
 def drop_unused(store: Store, db: DB, top: str) -> tuple[list[str], list[str]]:
     """Deletes the rows of `top` and of what is below it, down to the first that is still needed. Inside the caller's transaction.
 
-    (chain ids that went, top first; keys of data that nobody needs, now in the removal journal, for `finish` after the commit.)
+    (chain ids that went, top first; keys of data that nobody needs, now in the removal journal, for `finish` after the commit: layer data,
+    and digests of blobs that were a layer's compressed form.)
     """
     assert db.in_transaction
     gone: list[str] = []
     keys: list[str] = []
     while top:
-        row = db.one("SELECT parent, data_key FROM layers WHERE chain_id = ?", (top,))
+        row = db.one("SELECT parent, data_key, diff_id FROM layers WHERE chain_id = ?", (top,))
         if row is None or db.value(USED, (top,)) or held(db, "layer", top):
             break
-        parent, key = row
+        parent, key, diff_id = row
         db.execute("DELETE FROM layers WHERE chain_id = ?", (top,))
+        keys += drop_blobs(db, diff_id)
         gone.append(top)
         if not db.value("SELECT EXISTS (SELECT 1 FROM layers WHERE data_key = ?)", (key,)):
             db.execute("DELETE FROM layer_data WHERE key = ?", (key,))
@@ -41,6 +43,21 @@ def drop_unused(store: Store, db: DB, top: str) -> tuple[list[str], list[str]]:
         keys += drop_init(store, db, top)
         top = parent
     return gone, keys
+
+
+def drop_blobs(db: DB, diff_id: str) -> list[str]:
+    """What is known of a layer's compressed forms goes with the last layer of that diff id: without it the record grants nothing."""
+    if db.value("SELECT EXISTS (SELECT 1 FROM layers WHERE diff_id = ?)", (diff_id,)):
+        return []
+    keys = []
+    for digest, kept in db.execute("SELECT digest, kept FROM blobs WHERE diff_id = ?", (diff_id,)):
+        if held(db, journal.BLOB, digest):
+            continue
+        db.execute("DELETE FROM blobs WHERE digest = ?", (digest,))
+        if kept:
+            journal.enter(db, journal.BLOB, digest)
+            keys.append(digest)
+    return keys
 
 
 def drop_init(store: Store, db: DB, top: str) -> list[str]:
@@ -54,6 +71,9 @@ def drop_init(store: Store, db: DB, top: str) -> list[str]:
 
 def finish(store: Store, keys: Iterable[str]) -> None:
     for key in keys:
+        if key.startswith("sha256:"):
+            journal.finish(store, journal.BLOB, key)
+            continue
         journal.finish(store, journal.LAYER_DATA, key)
         if steps.tell is not None:
             steps.tell(f"removed the layer's files: {store.paths.layer(key)}")

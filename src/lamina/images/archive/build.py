@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 
 from lamina.content.blobs import BlobStore
 from lamina.errors import NotFound, StoreError
+from lamina.images.platforms import platform_of
 from lamina.images.store import Image, ImageStore
 from lamina.layers.store import Layer
 from lamina.layers.tar import deflate
@@ -24,7 +25,6 @@ from lamina.util.atomic import write_all
 from lamina.util.digest import PREFIX, new_sha256
 from lamina.util.slices import Slice
 
-from .plan import platform_of
 from .sink import File, of_bytes
 
 _PIECE = 1 << 20

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from lamina.errors import ArchiveError, InvalidArgument, NotFound
+from lamina.images.platforms import platform_of
 from lamina.spec import document, imageconfig, reference
 from lamina.spec.platform import Platform, best, host
 from lamina.util.digest import digest_of
@@ -102,15 +103,6 @@ def read_config(source: Slice, digest: str = "") -> tuple[bytes, dict[str, Any]]
     if digest and digest_of(data) != digest:
         raise ArchiveError(f"{source.what}: the image config has digest {digest_of(data)} instead of {digest}")
     return data, imageconfig.check(data)
-
-
-def platform_of(config: dict[str, Any]) -> Platform:
-    """Of a checked config; what it doesn't say is this host's."""
-    here = host()
-    variant = config.get("variant") or ""
-    if config.get("architecture") == "arm64" and variant == "v8":
-        variant = ""
-    return Platform(config.get("os") or here.os, config.get("architecture") or here.architecture, variant)
 
 
 def matches(wanted: Platform | None, offered: Platform) -> bool:

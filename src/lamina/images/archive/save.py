@@ -138,9 +138,9 @@ class Saving:
 
     def _files(self, builder: Builder) -> dict[str, File]:
         built = [[builder.build(image, root.target or self._target(root)) for image in self._wanted(root)] for root in self.roots]
-        for group in built:
+        for root, group in zip(self.roots, built, strict=True):
             for one in group:
-                self._check(one)
+                self._check(root, one)
         if self._form == "docker-dir":
             return self._dir(built[0][0])
         files = {"oci-layout": of_bytes(LAYOUT)}
@@ -164,10 +164,10 @@ class Saving:
             return found or ""
         return ""
 
-    def _check(self, one: Built) -> None:
+    def _check(self, root: Root, one: Built) -> None:
         if one.kept or not one.had:
             return
-        name = (self._images.tags(one.image.id) or [one.image.id])[0]
+        name = root.names[0].familiar() if root.names else one.image.id
         if self._preserve:
             raise NotSupported(f"{name}: its manifest {one.had[0]} can't be kept: the compressed bytes of its layers weren't",
                                hint="load it with --keep-blobs")
