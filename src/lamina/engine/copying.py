@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from lamina.containers.store import Record
 from lamina.errors import InvalidArgument, LaminaError, NotFound
 from lamina.linux import ns
+from lamina.util import steps
 
 from . import looking
 from .copyput import Placer
@@ -54,6 +55,8 @@ class Files:
         self._ref = ref
         self._record = containers.records.get(ref)
         self._view = _view(containers, self._record)
+        if steps.tell is not None:
+            steps.tell(f"opened the tree of container {steps.short(self._record.id)}, with all that is mounted in it")
 
     def __enter__(self) -> Files:
         return self

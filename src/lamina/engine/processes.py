@@ -173,5 +173,5 @@ def top(containers: Containers, record: Record, words: list[str]) -> dict[str, A
             continue  # it has just ended
         rows.append([value(process) for _, value in wanted])
     if steps.tell is not None:
-        steps.tell(f"read {len(rows)} processes of the cgroup {containers.engine.store.names.cgroup}/{record.id} from the host's /proc")
+        steps.tell(f"read the processes of the cgroup {containers.engine.store.names.cgroup}/{record.id} from the host's /proc")
     return {"Titles": [header for header, _ in wanted], "Processes": rows}

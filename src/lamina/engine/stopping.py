@@ -138,6 +138,8 @@ def wait(containers: Containers, record: Record) -> int:
         if client is None:
             return containers.state(record).exit_code
         with client:
+            if steps.tell is not None:
+                steps.tell(f"connected to the monitor of container {steps.short(record.id)}, and waits for the exit code", now=True)
             try:
                 code = client.wait()
             except LaminaError:
