@@ -230,6 +230,8 @@ def _group(cli: Cli, group: str, words: list[str]) -> int:
     from .help import group_usage
 
     text = "\n" + group_usage(group)
+    if words and verb(group, words[0]):
+        raise CliError(f"lamina has no '{group} {words[0]}': {verb(group, words[0])}\nSee 'lamina {group} --help'")
     if words:
         raise CliError(text.rstrip("\n"))
     cli.err(text, end="")
