@@ -212,7 +212,7 @@ def test_loss_of_the_monitor_ends_the_container_and_the_next_start_works(engine:
         os.kill(before.monitor_pid, 9)
         with pytest.raises(errors.StartError, match="monitor is gone"):
             client.wait(10)
-    until(lambda: not os.path.exists(f"/proc/{before.pid}"))
+    until(lambda: not os.path.exists(f"/proc/{before.pid}") and not state(plan).live)  # it dies after all that it held
     now = state(plan)
     assert (now.status, now.exit_code, now.error) == ("exited", 137, "monitor lost")
     until(lambda: not Cgroup.open(plan["cgroup"]).procs())

@@ -74,6 +74,8 @@ class Containers:
             warnings += options.check(host)
             if host["PidMode"].startswith("container:"):
                 self.records.get(host["PidMode"][10:])
+            if host["IpcMode"].startswith("container:"):
+                host["IpcMode"] = "container:" + self.records.get(host["IpcMode"][10:]).id
             if host["UTSMode"] == "host" and settings["Hostname"]:
                 raise InvalidArgument("conflicting options: hostname and the UTS mode")
         if host["PortBindings"]:
@@ -175,7 +177,7 @@ class Containers:
             if self.delete_row(record, anonymous_volumes=True):
                 self.engine.reap_at_close = False  # its monitor is at it, and whoever waits for the exit code shall not
             return
-        if record.config["HostConfig"]["RestartPolicy"]["Name"] != "no" and self.records.state(cid).live:
+        if record.config["HostConfig"]["RestartPolicy"]["Name"] != "no" and self.records.state(record.id).live:
             return  # it will be started again, with the same address
         from lamina.network import ipam
 
