@@ -176,6 +176,8 @@ class Containers:
         if record.auto_remove:
             if self.delete_row(record, anonymous_volumes=True):
                 self.engine.reap_at_close = False  # its monitor is at it, and whoever waits for the exit code shall not
+                if any(point["Type"] == "volume" for point in record.config["Mounts"]):
+                    removal.finish_all(self.engine.store, removal.VOLUME)
             return
         if record.config["HostConfig"]["RestartPolicy"]["Name"] != "no" and self.records.state(record.id).live:
             return  # it will be started again, with the same address

@@ -109,7 +109,8 @@ class Engine:
     def unfinished(self) -> bool:
         """Whether this command, at its end, should finish what others left; asked once, early if there is time."""
         if self.leftovers is None:
-            self.leftovers = self._containers is not None and self._containers.unfinished()
+            looked = self._containers is not None or self.store.db.is_open and self.store.db.one("SELECT 1 FROM removals") is not None
+            self.leftovers = looked and self.containers.unfinished()
         return self.leftovers
 
     @property

@@ -79,6 +79,7 @@ def start(containers: Containers, record: Record, attach: dict[str, bool] | None
             if network.get("ports"):
                 engine.system.after_failed_start(record.id)
             containers.finish(record.id)
+            engine.reap_at_close = True  # there may be no monitor that removes anything
             presence.leave(marker)
             raise
     client.warnings = warnings + more

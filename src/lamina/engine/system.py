@@ -91,6 +91,7 @@ class System:
                 self.forget_ports(cid)
                 cleanup.remove_mount(paths.rootfs(cid))
                 stopping.remove_cgroup(containers, cid)
+                cleanup.unlink(paths.socket(cid))
                 if settle:
                     state.monitor_pid = state.monitor_start_time = 0
                     states.save(paths.container_state(cid), state)

@@ -89,10 +89,12 @@ def _leave_runroot(paths: Paths, container_id: str) -> None:
         trash.remove_path(run)
 
 
-def finish_all(store: Store) -> list[str]:
-    """Every pending removal; the messages of those that couldn't be finished (they stay in the journal)."""
+def finish_all(store: Store, only: str = "") -> list[str]:
+    """Every pending removal (of one kind); the messages of those that couldn't be finished (they stay in the journal)."""
     failed = []
     for kind, key in pending(store.db):
+        if only and kind != only:
+            continue
         try:
             finish(store, kind, key)
         except (LaminaError, OSError) as error:

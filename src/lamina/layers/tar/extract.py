@@ -157,7 +157,8 @@ class _Extractor:
         self._since = 0
         free = os.fstatvfs(self._root)
         if free.f_bavail * free.f_frsize < self._limits.reserve_bytes + min(size, _CHECK_EVERY):
-            raise StoreError("not enough space left to extract the archive", hint="free some space, or lower the reserve")
+            kept = self._limits.reserve_bytes >> 20
+            raise StoreError("not enough space left to extract the archive", hint=f"free some space: {kept} MiB stay free for what runs")
         if free.f_files and free.f_favail < self._limits.reserve_inodes:
             raise StoreError("not enough inodes left to extract the archive")
 
