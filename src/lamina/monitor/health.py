@@ -199,6 +199,8 @@ class Check:
             return False
         except OSError:
             data = b""
+        if self.ended:
+            return not data
         for kind, payload in self.parser.feed(data):
             if kind in (protocol.M_STDOUT, protocol.M_STDERR):
                 room = OUTPUT - len(self.output)
@@ -239,8 +241,10 @@ class Check:
     def close(self) -> int:
         """At the end: 0 if the child is gone, else its pid, to be reaped later; it was killed if it hung."""
         self.sock.close()
-        if not self.ended:
-            os.kill(self.pid, signals.SIGKILL)
+        if self.ended:
+            os.waitpid(self.pid, 0)  # it has told the result and closed its end: there is nothing left that it could wait for
+            return 0
+        os.kill(self.pid, signals.SIGKILL)
         return 0 if os.waitpid(self.pid, os.WNOHANG)[0] else self.pid
 
     def give_up(self) -> int:
