@@ -7,6 +7,7 @@ lost". No file means created. Times are nanoseconds, 0 for never.
 """
 from __future__ import annotations
 
+import errno
 import os
 
 from lamina.errors import StoreError
@@ -117,5 +118,16 @@ def _read_again(path: str, state: State) -> State:
 
 
 def save(path: str, state: State, *, durable: bool = False) -> None:
-    """For the monitor. durable where the container is kept: its exit code should survive a power cut."""
-    write_file(path, state.dump(), 0o600, durable)
+    """For the monitor. durable where the container is kept: its exit code should survive a power cut. On a full disk it's written over the
+    old one, in one piece of the same length or a longer one in the same block: that needs no space, and an exit code is worth it."""
+    data = state.dump()
+    try:
+        write_file(path, data, 0o600, durable)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT) or not os.path.exists(path):
+            raise
+        fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        try:
+            os.pwrite(fd, data.ljust(os.fstat(fd).st_size), 0)
+        finally:
+            os.close(fd)

@@ -7,6 +7,7 @@ on one data root at once. Not for sharing between threads: make one in each. Use
 
 from __future__ import annotations
 
+from lamina.errors import LaminaError
 from lamina.store import presence
 from lamina.store.open import Store
 
@@ -135,9 +136,8 @@ class Engine:
                 tidying.tidy(self, cut_off)
             elif self.lost or self.reap_at_close and self.unfinished():
                 self.system.reap()
-        except BaseException as failure:
+        except (LaminaError, OSError) as failure:  # others' leavings: no reason why this command has failed; the next one tries again
             error = failure
-            raise
         finally:
             if exiting:
                 self.store.db.let_go()
