@@ -23,7 +23,7 @@ from lamina.monitor.stdio import Stdio
 def main() -> None:
     run_dir, fd, job = sys.argv[2], int(sys.argv[3]), json.loads(sys.argv[4])
     sock = _socket.socket(fileno=fd)
-    session = loop.Session({"id": "fake"}, own_pidns=not job.get("shared_pidns"))
+    session = loop.Session({"id": "fake"}, own_pidns=True, patience=job.get("patience", 0.0))
     session.server.listen(run_dir, "sock")
     session.server.add(sock, job["attach"])
     session.stdin_once = job["stdin_once"]

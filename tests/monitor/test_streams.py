@@ -204,9 +204,24 @@ def test_a_background_process_does_not_hold_up_the_end(fake: Start) -> None:
     os.kill(int(out["stderr"]), 9)
 
 
-def test_an_execs_background_process_may_finish_its_sentence(fake: Start) -> None:
-    one = fake("/bin/sh", "-c", "echo before; (sleep 0.01; echo after) & exit 0", shared_pidns=True)
-    assert gather(one.first.frames(20))["stdout"] == b"before\nafter\n"
+def test_an_execs_background_process_may_finish_its_sentence(fake: Start, tmp_path: Path) -> None:
+    """Who waits for it are the pipes: all that is written until the last writer closes them, within docker's two seconds."""
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    one = fake("/bin/sh", "-c", f"echo before; (read x < {fifo}; echo $x) & exit 0", patience=60.0)
+    with pytest.raises(errors.Conflict, match="not running"):
+        while True:  # until it has ended
+            one.first.signal(0x12)
+    assert one.first.exit_code is None
+    fifo.write_text("after\n")
+    assert gather(one.first.frames(20))["stdout"] == b"before\nafter\n" and one.first.result() == 0
+
+
+def test_the_patience_ends(fake: Start) -> None:
+    one = fake("/bin/sh", "-c", "echo before; sleep 60 & echo $! >&2; exit 2", patience=0.2)
+    out = gather(one.first.frames(20))
+    assert out["stdout"] == b"before\n" and one.first.result() == 2
+    os.kill(int(out["stderr"]), 9)
 
 
 def test_terminal_with_size_echo_and_reopening(fake: Start) -> None:

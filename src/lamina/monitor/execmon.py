@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from lamina.runtime.handshake import Init
 
 EXECS = "execs"
+PATIENCE = 2.0  # seconds that what it left in the background may go on writing, as docker has it
 KEPT = 300.0  # seconds that an ended exec can still be inspected, as docker has it
 MAX_RECORD = 16 << 20
 
@@ -107,7 +108,7 @@ class Exec(loop.Session):
     def __init__(self, plan: dict[str, Any], init: int = -1) -> None:
         about = {"id": plan["container_id"], "exec_id": plan["exec_id"]}
         about.update(tty=bool(plan.get("tty")), open_stdin=bool(plan.get("open_stdin")))
-        super().__init__(about, own_pidns=False)
+        super().__init__(about, own_pidns=False, patience=PATIENCE)
         self.plan = plan
         self.init = init
         self.marker = ""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import gc
 import os
 import select
+import time
 
 import lamina.errors as errors
 from lamina.linux import ns
@@ -36,12 +37,13 @@ ODD = select.POLLERR | select.POLLHUP | select.POLLNVAL
 
 
 class Session:
-    """`own_pidns`: the end of the process is the end of everyone who could write to its stdio. Otherwise (an exec) what its
-    descendants write is still taken for a moment after its end."""
+    """`own_pidns`: the end of the process is the end of everyone who could write to its stdio. `patience`: for how many seconds after
+    its end others may hold and write to its pipes (an exec's background processes), until what they say is nobody's any more."""
 
-    def __init__(self, about: dict[str, Any], *, own_pidns: bool) -> None:
+    def __init__(self, about: dict[str, Any], *, own_pidns: bool, patience: float = 0.0) -> None:
         self.about = about  # for HELLO
         self.own_pidns = own_pidns
+        self.patience = patience
         self.server = Server(self)
         self.stdio: Stdio | None = None
         self.parts: list[Part] = []
@@ -103,10 +105,10 @@ class Session:
         done = os.waitid(os.P_PIDFD, self.pidfd, os.WEXITED)
         assert done is not None
         code = done.si_status if done.si_code == os.CLD_EXITED else 128 + done.si_status
-        self._take_rest()
         os.close(self.pidfd)
         self.pidfd = -1
         assert self.stdio is not None
+        self._take_rest(self.stdio)
         self.stdio.close()
         self.stdio = None
         if self.log is not None:
@@ -124,22 +126,13 @@ class Session:
             self.log.write(stream, data)
         self.server.output(stream, data)
 
-    def _take_rest(self) -> None:
+    def _take_rest(self, stdio: Stdio) -> None:
         """What is in the pipes at the end; behind clients don't hold it up, it is bounded."""
-        assert self.stdio is not None
-        for stream, data in self.stdio.drain(DRAIN_LIMIT):
+        end = time.monotonic() + self.patience
+        while stdio.outputs and not stdio.tty and (left := end - time.monotonic()) > 0:
+            self._turn(left * 1000 + 1)
+        for stream, data in stdio.drain(DRAIN_LIMIT):
             self.emit(stream, data)
-        tries = 0 if self.own_pidns else 20
-        while self.stdio.outputs and not self.stdio.tty and tries:
-            # An exec's background children may hold its pipes, or still be writing: a quiet 20 ms, or 400 ms in all, is the end.
-            poller = select.poll()
-            for fd in self.stdio.outputs:
-                poller.register(fd, IN)
-            if not poller.poll(20):
-                break
-            for stream, data in self.stdio.drain(DRAIN_LIMIT):
-                self.emit(stream, data)
-            tries -= 1
 
     def _turn(self, timeout: float | None) -> bool:
         """One round, of at most `timeout` milliseconds; True when the process has ended."""
