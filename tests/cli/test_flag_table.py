@@ -18,7 +18,8 @@ from tests.conftest import REPO
 Capture = pytest.CaptureFixture[str]
 SOURCE = Path(lamina.cli.__file__).parent
 CREATE = ("run:run", "run:create")
-TABLES = set("VERBS COMMON_FLAGS MORE_FLAGS CREATE_FLAGS REFUSED GLOBAL_FLAGS SIZE FORMAT CHANGE MESSAGE NO_TRUNC QUIET MORE".split())
+TABLES = set("VERBS COMMON_FLAGS MORE_FLAGS CREATE_FLAGS LIMIT_FLAGS LIMITS REFUSED GLOBAL_FLAGS SIZE FORMAT CHANGE MESSAGE NO_TRUNC QUIET "
+             "MORE".split())
 
 
 def test_the_page_is_up_to_date() -> None:
@@ -102,7 +103,7 @@ def constants(*modules: str) -> set[str]:
 def test_no_flag_is_accepted_and_ignored(target: str) -> None:
     """Each one that a verb takes is looked at by the code of that verb."""
     module = f"verbs/{target.partition(':')[0]}.py"
-    used = constants(module, *(("create.py", "create_more.py") if target in CREATE else ()))
+    used = constants(module, *(("create.py", "create_more.py", "create_limits.py") if target in CREATE else ()))
     if module in ("verbs/lifecycle.py", "verbs/manage.py", "verbs/exec.py", "verbs/volumes.py"):
         used |= constants("verbs/run.py", "verbs/inspect.py")  # what they share
     for name, *_ in load(target).flags:

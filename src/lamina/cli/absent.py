@@ -40,7 +40,6 @@ _LATER = "docker has it, this version of lamina does not yet"
 _WINDOWS = "only Windows has it"
 _CLUSTER = "volumes of a swarm are no aim"
 _NO_DAEMON = "there is no daemon to talk to"
-_RT = "kernels of distributions are built without real-time groups"
 
 FLAGS = {
     "availability": _CLUSTER,
@@ -49,13 +48,10 @@ FLAGS = {
     "cluster": _CLUSTER,
     "cpu-count": _WINDOWS,
     "cpu-percent": _WINDOWS,
-    "cpu-rt-period": _RT,
-    "cpu-rt-runtime": _RT,
-    "disable-content-trust": "Docker Content Trust has ended; there is nothing to disable",
+    "gpus": "no drivers of GPUs are known here; `--device` gives a container a GPU's nodes",
     "group": _CLUSTER,
     "io-maxbandwidth": _WINDOWS,
     "io-maxiops": _WINDOWS,
-    "isolation": _WINDOWS,
     "kernel-memory": "kernels have it no longer, and docker ignores it",
     "limit-bytes": _CLUSTER,
     "link": "docker's old links; names come with networks of your own",
@@ -75,7 +71,6 @@ FLAGS = {
     "topology-required": _CLUSTER,
     "tree": "docker's newer client has it; `layer tree` shows what stands on what",
     "type": _CLUSTER,
-    "volume-driver": "`local` is the only driver",
 }
 
 

@@ -64,16 +64,23 @@ MORE_FLAGS: tuple[FlagSpec, ...] = (
     ("no-healthcheck", "", "bool", False), ("restart", "", "string", ""),
 )  # fmt: skip
 MORE = frozenset(flag[0] for flag in MORE_FLAGS)
+# Likewise of `create_limits`.
+LIMIT_FLAGS: tuple[FlagSpec, ...] = (
+    ("annotation", "", "map", None), ("blkio-weight", "", "weight", 0), ("blkio-weight-device", "", "device-weight", None),
+    ("cgroup-parent", "", "string", ""), ("cpu-rt-period", "", "int", 0), ("cpu-rt-runtime", "", "int", 0),
+    ("device-read-bps", "", "bps", None), ("device-read-iops", "", "iops", None), ("device-write-bps", "", "bps", None),
+    ("device-write-iops", "", "iops", None), ("disable-content-trust", "", "bool", True), ("isolation", "", "string", ""),
+    ("userns", "", "string", ""), ("volume-driver", "", "string", ""),
+)  # fmt: skip
+LIMITS = frozenset(flag[0] for flag in LIMIT_FLAGS)
 # Not in the body: where to look for the image.
-CREATE_FLAGS: tuple[FlagSpec, ...] = (*COMMON_FLAGS, *MORE_FLAGS, ("platform", "", "string", ""), ("pull", "", "string", "missing"))
+CREATE_FLAGS: tuple[FlagSpec, ...] = (*COMMON_FLAGS, *MORE_FLAGS, *LIMIT_FLAGS,
+                                      ("platform", "", "string", ""), ("pull", "", "string", "missing"))
 
 # docker's flags that this version doesn't do: name -> shorthand. Refused by name, so that nothing is ignored.
 REFUSED = {
-    "annotation": "", "blkio-weight": "", "blkio-weight-device": "", "cgroup-parent": "",
-    "cpu-count": "", "cpu-percent": "", "cpu-rt-period": "",
-    "cpu-rt-runtime": "", "device-read-bps": "", "device-read-iops": "", "device-write-bps": "", "device-write-iops": "",
-    "disable-content-trust": "", "gpus": "", "io-maxbandwidth": "", "io-maxiops": "", "isolation": "", "kernel-memory": "", "link": "",
-    "quiet": "q", "storage-opt": "", "userns": "", "volume-driver": "",
+    "cpu-count": "", "cpu-percent": "", "gpus": "", "io-maxbandwidth": "", "io-maxiops": "", "kernel-memory": "", "link": "",
+    "quiet": "q", "storage-opt": "",
 }  # fmt: skip
 
 
@@ -128,6 +135,10 @@ def build_body(opts: Opts, args: list[str], *, detach: bool, console: tuple[int,
         from .create_more import extend
 
         extend(config, host, networking, opts)
+    if not LIMITS.isdisjoint(opts.changed):
+        from . import create_limits
+
+        create_limits.extend(host, opts)
     return {**config, "HostConfig": host, "NetworkingConfig": networking}
 
 

@@ -186,6 +186,17 @@ def _rare(name: str) -> Callable[[str], Any]:
     return convert
 
 
+def _limit(name: str) -> Callable[[str], Any]:
+    """The same of `create_limits`."""
+
+    def convert(text: str) -> Any:
+        from . import create_limits
+
+        return getattr(create_limits, name)(text)
+
+    return convert
+
+
 # kind -> (converter, may be given several times, the word that help shows)
 KINDS: dict[str, tuple[Callable[[str], Any], bool, str]] = {
     "bool": (parse_bool, False, ""),
@@ -207,6 +218,11 @@ KINDS: dict[str, tuple[Callable[[str], Any], bool, str]] = {
     "rule": (_rare("device_rule"), True, "list"),
     "stream": (_rare("stream"), True, "list"),
     "mount": (_rare("mount"), True, "mount"),
+    "map": (_text, True, "map"),
+    "weight": (_limit("weight"), False, "uint16"),
+    "device-weight": (_limit("device_weight"), True, "list"),
+    "bps": (_limit("bytes_per_second"), True, "list"),
+    "iops": (_limit("io_per_second"), True, "list"),
     "duration": (_rare("duration"), False, "duration"),
 }
 

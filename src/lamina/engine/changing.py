@@ -12,7 +12,7 @@ from lamina.runtime.cgroups import Cgroup
 from lamina.util import steps
 
 from . import config as configs
-from . import planning, stopping
+from . import limits, planning, stopping
 
 if TYPE_CHECKING:
     from .containers import Containers
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 # What `update` can change while the container exists; the rest of the API's body is refused unless it is unset.
 UPDATABLE = (
     "Memory", "MemorySwap", "MemoryReservation", "NanoCpus", "CpuShares", "CpuPeriod", "CpuQuota", "CpusetCpus", "CpusetMems", "PidsLimit",
+    "BlkioWeight", "CpuRealtimePeriod", "CpuRealtimeRuntime",
 )  # fmt: skip
 
 
@@ -77,16 +78,21 @@ def update(containers: Containers, record: Record, body: dict[str, Any]) -> dict
             "update the memoryswap at the same time"
         )
     configs.check_resources(host)
+    limited = any(map(host.get, configs.LIMITS))
+    if limited:
+        limits.check(host)
     policy = new_policy(record, body.get("RestartPolicy"))
     state = containers.state(record)
     if state.live:
         resources = planning.resources(host)
         del resources["devices"]
+        if limited:
+            limits.add(resources, host)
         try:
             if state.status != "restarting":
-                Cgroup.open(f"{containers.engine.store.names.cgroup}/{record.id}").update(resources)
+                Cgroup.open(planning.cgroup_path(record, containers.engine.store)).update(resources)
             if steps.tell is not None:
-                steps.tell(f"wrote the new limits into the cgroup {containers.engine.store.names.cgroup}/{record.id}")
+                steps.tell(f"wrote the new limits into the cgroup {planning.cgroup_path(record, containers.engine.store)}")
             if policy or stopping.restarts(record):
                 tell_monitor(containers, record, policy, resources)
         except LaminaError as e:

@@ -39,11 +39,19 @@ HOST_KEYS: dict[str, Any] = {
     "IpcMode": "private", "Cgroup": "", "Links": None, "OomScoreAdj": 0, "PidMode": "", "Privileged": False,
     "PublishAllPorts": False, "ReadonlyRootfs": False, "SecurityOpt": None, "UTSMode": "", "UsernsMode": "",
     "ShmSize": 64 << 20, "Runtime": "lamina", "Isolation": "", "CpuShares": 0, "Memory": 0, "NanoCpus": 0, "CgroupParent": "",
-    "BlkioWeight": 0, "CpuPeriod": 0, "CpuQuota": 0, "CpuRealtimePeriod": 0, "CpuRealtimeRuntime": 0, "CpusetCpus": "",
-    "CpusetMems": "", "Devices": [], "DeviceCgroupRules": None, "MemoryReservation": 0, "MemorySwap": 0,
+    "BlkioWeight": 0, "BlkioWeightDevice": [], "BlkioDeviceReadBps": [], "BlkioDeviceWriteBps": [], "BlkioDeviceReadIOps": [],
+    "BlkioDeviceWriteIOps": [], "CpuPeriod": 0, "CpuQuota": 0, "CpuRealtimePeriod": 0, "CpuRealtimeRuntime": 0, "CpusetCpus": "",
+    "CpusetMems": "", "Devices": [], "DeviceCgroupRules": None, "DeviceRequests": None, "MemoryReservation": 0, "MemorySwap": 0,
     "MemorySwappiness": None, "OomKillDisable": None, "PidsLimit": None, "Ulimits": [], "CpuCount": 0, "CpuPercent": 0,
     "IOMaximumIOps": 0, "IOMaximumBandwidth": 0,
 }  # fmt: skip
+
+# Whoever sets one of these needs `limits`.
+LIMITS = (
+    "Annotations", "BlkioWeight", "BlkioWeightDevice", "BlkioDeviceReadBps", "BlkioDeviceWriteBps", "BlkioDeviceReadIOps",
+    "BlkioDeviceWriteIOps", "CgroupParent", "CpuRealtimePeriod", "CpuRealtimeRuntime", "Isolation", "UsernsMode", "VolumeDriver",
+    "StorageOpt", "DeviceRequests",
+)  # fmt: skip
 
 # What this engine applies. A key of HostConfig that is set to anything but its default and isn't here is refused: a
 # restriction that is accepted and ignored is worse than an error.
@@ -53,10 +61,10 @@ APPLIED = frozenset((
     "PidsLimit", "GroupAdd", "LogConfig", "OomScoreAdj", "PortBindings", "PublishAllPorts", "Dns", "DnsOptions", "DnsSearch", "ExtraHosts",
     "VolumesFrom", "Devices", "DeviceCgroupRules", "IpcMode", "PidMode", "UTSMode", "CgroupnsMode", "SecurityOpt", "Ulimits",
     "MemorySwappiness", "OomKillDisable", "RestartPolicy",
-    "Runtime",
+    "Runtime", *LIMITS,
 ))  # fmt: skip
 # Applied, too; only there when given, as in docker.
-OPTIONAL_HOST = frozenset(("Init", "Sysctls", "Tmpfs", "Mounts", "MaskedPaths", "ReadonlyPaths"))
+OPTIONAL_HOST = frozenset(("Annotations", "Init", "StorageOpt", "Sysctls", "Tmpfs", "Mounts", "MaskedPaths", "ReadonlyPaths"))
 # Whoever sets one of these needs `options` (checks, config.json) or `more_mounts`.
 SPECIAL = (
     "Dns", "DnsOptions", "DnsSearch", "ExtraHosts", "VolumesFrom", "Devices", "DeviceCgroupRules", "PidMode", "UTSMode", "SecurityOpt",
@@ -71,6 +79,8 @@ SAME_AS_UNSET: dict[str, tuple[Any, ...]] = {
     "VolumesFrom": (None, []), "ExtraHosts": (None, []), "Links": (None, []), "SecurityOpt": (None, []), "DeviceCgroupRules": (None, []),
     "PortBindings": ({}, None), "Dns": ([], None), "DnsOptions": ([], None), "DnsSearch": ([], None), "Devices": ([], None),
     "Ulimits": ([], None),
+    "BlkioWeightDevice": ([], None), "BlkioDeviceReadBps": ([], None), "BlkioDeviceWriteBps": ([], None),
+    "BlkioDeviceReadIOps": ([], None), "BlkioDeviceWriteIOps": ([], None), "DeviceRequests": ([], None),
 }  # fmt: skip
 
 
@@ -201,6 +211,10 @@ def host_config(body: dict[str, Any]) -> dict[str, Any]:
             raise NotSupported(f"network mode {host['NetworkMode']} is not supported yet", hint="bridge, none and host are")
         raise NotFound(f"network {host['NetworkMode']} not found", hint="bridge, none and host are there; networks of your own come later")
     check_resources(host)
+    if any(map(host.get, LIMITS)):
+        from . import limits
+
+        limits.check(host)
     if host["Runtime"] != "lamina":
         from lamina.runtime import external
 

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import os
 
-from lamina.errors import InvalidArgument, NotFound, NotSupported
+from lamina.errors import Conflict, InvalidArgument, NotFound, NotSupported
 from lamina.runtime import defaults, seccomp_profiles, sysctl
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from lamina.containers.state import State
     from lamina.containers.store import ContainerStore, Record
     from lamina.store.open import Store
 
@@ -307,12 +308,18 @@ def apply(spec: dict[str, Any], record: Record, store: Store) -> None:
     if host["PidMode"].startswith("container:"):
         path = f"/proc/{pid_of(host['PidMode'][10:], store)}/ns/pid"
         linux["namespaces"] = [{"type": "pid", "path": path} if entry["type"] == "pid" else entry for entry in linux["namespaces"]]
+    if host["IpcMode"].startswith("container:"):
+        path = f"/proc/{ipc_donor(host['IpcMode'][10:], store).pid}/ns/ipc"
+        linux["namespaces"] = [{"type": "ipc", "path": path} if entry["type"] == "ipc" else entry for entry in linux["namespaces"]]
     if "uts" not in own:
         spec["hostname"] = spec["domainname"] = ""
     if host["IpcMode"] == "none":
         spec["mounts"] = [mount for mount in spec["mounts"] if mount["destination"] != "/dev/shm" or mount["type"] == "bind"]
     elif host["IpcMode"] == "host":
         spec["mounts"] = [host_shm() if mount["source"] == "shm" else mount for mount in spec["mounts"]]  # mqueue is the namespace's
+    elif host["IpcMode"].startswith("container:"):
+        borrowed = host_shm(store.paths.shm(record.id))  # the monitor puts it there
+        spec["mounts"] = [borrowed if mount["source"] == "shm" else mount for mount in spec["mounts"]]
     linux["sysctl"].update(host.get("Sysctls") or {})
     limits = [(f"RLIMIT_{one['Name'].upper()}", one["Soft"], one["Hard"]) for one in host["Ulimits"] or []]
     process["rlimits"] = [{"type": kind, "soft": soft % 2**64, "hard": hard % 2**64} for kind, soft, hard in limits]
@@ -335,9 +342,24 @@ def apply(spec: dict[str, Any], record: Record, store: Store) -> None:
             linux["seccomp"] = {"flags": flags}
 
 
-def host_shm() -> dict[str, Any]:
+def host_shm(source: str = "/dev/shm") -> dict[str, Any]:
     options = ["rbind", "rw", "rprivate", "nosuid", "nodev", "noexec"]
-    return {"destination": "/dev/shm", "type": "bind", "source": "/dev/shm", "options": options}
+    return {"destination": "/dev/shm", "type": "bind", "source": source, "options": options}
+
+
+def ipc_donor(ref: str, store: Store) -> State:
+    """The state of the running container whose IPC namespace may be joined."""
+    from lamina.containers.store import ContainerStore
+
+    records: ContainerStore = ContainerStore(store)
+    other = records.get(ref)
+    state = records.state(other.id)
+    if not state.live:
+        raise Conflict(f"failed to join IPC namespace: container {other.id} is not running")
+    if other.config["HostConfig"]["IpcMode"] in ("private", "none"):
+        raise Conflict(f"failed to join IPC namespace: container {other.id}: non-shareable IPC "
+                       "(hint: use IpcMode:shareable for the donor container)")  # fmt: skip
+    return state
 
 
 def check_mac(text: Any, network: str) -> str:

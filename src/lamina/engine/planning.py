@@ -14,7 +14,7 @@ from lamina.errors import NotSupported
 from lamina.linux import capnames
 from lamina.runtime import defaults
 
-from .config import special
+from .config import LIMITS, special
 from .environ import environment
 from .mounts import oci
 
@@ -139,7 +139,7 @@ def spec(record: Record, store: Store) -> dict[str, Any]:
         "mounts": mounts,
         "linux": {
             "namespaces": [{"type": kind} for kind in namespaces],
-            "cgroupsPath": f"{store.names.cgroup}/{record.id}",
+            "cgroupsPath": cgroup_path(record, store),
             "resources": resources(host),
             "maskedPaths": masked(host),
             "readonlyPaths": readonly(host),
@@ -153,7 +153,17 @@ def spec(record: Record, store: Store) -> dict[str, Any]:
         from . import options
 
         options.apply(made, record, store)
+    if any(map(host.get, LIMITS)):
+        from . import limits
+
+        limits.apply(made, host)
     return made
+
+
+def cgroup_path(record: Record, store: Store) -> str:
+    """Below the engine's own cgroup, or where --cgroup-parent says: from the hierarchies' roots, nowhere above them."""
+    parent = record.config["HostConfig"].get("CgroupParent")
+    return f"{store.names.cgroup if not parent else os.path.normpath('/' + parent.lstrip('/')).rstrip('/')}/{record.id}"
 
 
 def masked(host: dict[str, Any]) -> list[str]:
@@ -166,6 +176,16 @@ def readonly(host: dict[str, Any]) -> list[str]:
     if host.get("ReadonlyPaths") is not None:
         return list(host["ReadonlyPaths"])
     return [] if host["Privileged"] else defaults.readonly_paths()
+
+
+def ipc_donor(record: Record, store: Store) -> dict[str, Any] | None:
+    mode = record.config["HostConfig"]["IpcMode"]
+    if not mode.startswith("container:"):
+        return None
+    from . import options
+
+    state = options.ipc_donor(mode[10:], store)
+    return {"pid": state.pid, "start_time": state.start_time, "shm": store.paths.shm(record.id)}
 
 
 def runtime_program(host: dict[str, Any]) -> str | None:
@@ -212,7 +232,7 @@ def plan(
         "group_add": host["GroupAdd"] or [],
         "workdir": config["WorkingDir"],
         "network": network,
-        "cgroup": f"{store.names.cgroup}/{record.id}",
+        "cgroup": cgroup_path(record, store),
         "monitor_cgroup": f"{store.names.cgroup}/monitor",
         "tty": config["Tty"],
         "open_stdin": config["OpenStdin"],
@@ -223,6 +243,7 @@ def plan(
         "auto_remove": record.auto_remove,
         "init": bool(host.get("Init")),
         "runtime": runtime_program(host),
+        "ipc_from": ipc_donor(record, store),
         "remove": [paths.run_container(record.id), bundle] if record.auto_remove else [],
         "seccomp_path": seccomp,
         "events": {"path": paths.events, "attributes": {**(config["Labels"] or {}), "image": record.image_ref, "name": record.name}},

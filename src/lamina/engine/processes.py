@@ -15,6 +15,8 @@ from lamina.errors import Conflict, NotSupported
 from lamina.runtime.cgroups import Cgroup
 from lamina.util import steps
 
+from . import planning
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -166,12 +168,12 @@ def top(containers: Containers, record: Record, words: list[str]) -> dict[str, A
     with open("/proc/stat", "rb") as file:
         boot = next(float(line.split()[1]) for line in file if line.startswith(b"btime"))
     rows = []
-    for pid in sorted(Cgroup.open(f"{containers.engine.store.names.cgroup}/{record.id}").procs()):
+    for pid in sorted(Cgroup.open(planning.cgroup_path(record, containers.engine.store)).procs()):
         try:
             process = Process(pid, boot)
         except (FileNotFoundError, ProcessLookupError):
             continue  # it has just ended
         rows.append([value(process) for _, value in wanted])
     if steps.tell is not None:
-        steps.tell(f"read the processes of the cgroup {containers.engine.store.names.cgroup}/{record.id} from the host's /proc")
+        steps.tell(f"read the processes of the cgroup {planning.cgroup_path(record, containers.engine.store)} from the host's /proc")
     return {"Titles": [header for header, _ in wanted], "Processes": rows}

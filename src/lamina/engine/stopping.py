@@ -16,7 +16,8 @@ from lamina.errors import Conflict, LaminaError
 from lamina.linux import ns, signals
 from lamina.linux.signals import SIGKILL
 from lamina.monitor.client import Client, connect
-from lamina.util import steps
+from lamina.util import fastjson, steps
+from lamina.util.atomic import read_file
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -220,7 +221,21 @@ def wait_for_monitor(state: State) -> None:
 def remove_cgroup(containers: Containers, cid: str) -> None:
     from lamina.runtime.cgroups import Cgroup
 
-    group = Cgroup.open(f"{containers.engine.store.names.cgroup}/{cid}")
+    group = Cgroup.open(cgroup_path(containers, cid))
     if group.paths:
         group.kill()
         group.remove()
+
+
+def cgroup_path(containers: Containers, cid: str) -> str:
+    """Where the container's cgroup is or was; by its bundle when the row has gone already."""
+    from . import planning
+
+    store = containers.engine.store
+    record = containers.records.find(cid)
+    if record is not None:
+        return planning.cgroup_path(record, store)
+    try:
+        return str(fastjson.loads(read_file(store.paths.container_config(cid)))["linux"]["cgroupsPath"])
+    except (OSError, ValueError, LookupError, TypeError):
+        return f"{store.names.cgroup}/{cid}"

@@ -90,6 +90,7 @@ class System:
             if state.lost:
                 self.forget_ports(cid)
                 cleanup.remove_mount(paths.rootfs(cid))
+                cleanup.remove_mount(paths.shm(cid))
                 stopping.remove_cgroup(containers, cid)
                 cleanup.unlink(paths.socket(cid))
                 if settle:

@@ -80,6 +80,7 @@ def clean(containers: Containers, cid: str) -> None:
         try:
             stopping.forget_ports(containers, cid)
             cleanup.remove_mount(paths.rootfs(cid))
+            cleanup.remove_mount(paths.shm(cid))
             stopping.remove_cgroup(containers, cid)
             cleanup.unlink(os.path.join(run_dir, SOCK))
         finally:

@@ -15,6 +15,8 @@ from lamina.store import events as journal
 from lamina.util import steps
 from lamina.util.times import rfc3339nano
 
+from . import planning
+
 if TYPE_CHECKING:
     from lamina.store.events import Event
 
@@ -106,9 +108,9 @@ def stats(containers: Containers, record: Record) -> dict[str, Any]:
     state = containers.state(record)
     if not state.live:
         return body
-    raw = Cgroup.open(f"{containers.engine.store.names.cgroup}/{record.id}").stats()
+    raw = Cgroup.open(planning.cgroup_path(record, containers.engine.store)).stats()
     if steps.tell is not None:
-        steps.tell(f"read the counters of the cgroup {containers.engine.store.names.cgroup}/{record.id}")
+        steps.tell(f"read the counters of the cgroup {planning.cgroup_path(record, containers.engine.store)}")
     cpu, memory, pids = raw["cpu"], raw["memory"], raw["pids"]
     usage = cpu.get("usage", {})
     body["cpu_stats"] = {

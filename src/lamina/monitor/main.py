@@ -14,7 +14,8 @@ removed), "mount": {"type":"overlay","lowers" (top first),"upper","work","volati
 "seccomp_path" or null, "restart"? (restarts.py), "started_at", "finished_at"? (of a former start), "auto_remove", "events"?:
 {"path","attributes"} (start, die, oom, pause, unpause and health_status go to that journal), "health"? (health.py),
 "remove": [paths deleted after the exit was told]}. All paths are absolute; unknown keys are ignored.
-Also "init"?: true if an init of ours (runtime/initprogram.py) is to be process 1; "runtime"?: the program of another OCI runtime.
+Also "init"?: true if an init of ours (runtime/initprogram.py) is to be process 1; "runtime"?: the program of another OCI runtime;
+"ipc_from"?: {"pid", "start_time", "shm"}: the process whose /dev/shm is shared, and where it is mounted meanwhile.
 """
 from __future__ import annotations
 
@@ -123,10 +124,11 @@ class Container(loop.Session):
             os.close(root)
         resources = (spec.get("linux") or {}).get("resources") or {}
         if plan.get("cgroup"):
-            self.cgroup = Cgroup.create(plan["cgroup"], resources, layout=place.layout())
+            self.create_cgroup(resources)
             if steps.tell is not None:
                 steps.tell(f"made the cgroup {plan['cgroup']}" + (", with limits" if resources.keys() - {"devices"} else ""))
-            self.undo.append(("cgroup", self.cgroup.remove))
+        if plan.get("ipc_from"):
+            self.borrow_shm()
         self.open_stdio()
         self.launch_init(spec)
         self.tell_started()
@@ -140,6 +142,30 @@ class Container(loop.Session):
                 self.marker = presence.take(marker, name)
             except FileNotFoundError:
                 raise errors.StartError("the command that wanted it was killed, and another one has tidied up")
+
+    def create_cgroup(self, resources: dict[str, Any]) -> None:
+        plan, parents = self.plan, 0
+        if os.path.dirname(plan["cgroup"]) != os.path.dirname(plan.get("monitor_cgroup") or "/"):
+            from lamina.runtime.cgroups.cgroup import missing_parents
+
+            parents = missing_parents(plan["cgroup"], place.layout())  # of --cgroup-parent; the engine's own stays
+        group = self.cgroup = Cgroup.create(plan["cgroup"], resources, layout=place.layout())
+        self.undo.append(("cgroup", lambda: group.remove(parents=parents)))
+
+    def borrow_shm(self) -> None:
+        """/dev/shm of the container whose IPC namespace is joined, where the spec expects it: on the host for the start only."""
+        from lamina.runtime import borrow
+
+        donor = self.plan["ipc_from"]
+        target = donor["shm"]
+        cleanup.unmount_all(target)
+        fd = borrow.shm_of(donor["pid"], donor["start_time"])
+        try:
+            os.makedirs(target, 0o700, exist_ok=True)
+            self.undo.append(("shm", lambda: cleanup.remove_mount(target)))
+            mount.attach(fd, target)
+        finally:
+            os.close(fd)
 
     def mount_root(self) -> None:
         plan, target = self.plan, self.plan["rootfs"]
@@ -214,6 +240,8 @@ class Container(loop.Session):
                     steps.tell("published its ports: the firewall's table sends them in, and sockets hold them")
                 self.parts.append(self.published.relay)
         init.wait_ready()
+        if plan.get("ipc_from"):
+            cleanup.remove_mount(plan["ipc_from"]["shm"])  # the container has its own of it
         if stdio.tty:
             master, init.master_fd = init.master_fd, -1
             stdio.use_master(master)

@@ -211,6 +211,10 @@ class Paths:
     def exec_socket(self, cid: str, exec_id: str) -> str:
         return f"{self.execs(cid)}/{check_id(exec_id)}.sock"
 
+    def shm(self, cid: str) -> str:
+        """Where another container's /dev/shm is mounted while this one starts with `--ipc container:`."""
+        return f"{self.run_container(cid)}/shm"
+
     def rootfs(self, cid: str) -> str:
         return f"{self.runroot}/rootfs/{check_id(cid)}"
 

@@ -67,6 +67,9 @@ def update(cli: Cli, opts: Opts, refs: list[str]) -> int:
         "CpusetCpus": opts["cpuset-cpus"],
         "CpusetMems": opts["cpuset-mems"],
         "PidsLimit": opts["pids-limit"],
+        "BlkioWeight": opts["blkio-weight"],
+        "CpuRealtimePeriod": opts["cpu-rt-period"],
+        "CpuRealtimeRuntime": opts["cpu-rt-runtime"],
     }
     if opts["restart"]:
         from lamina.cli.create_more import restart_policy
@@ -136,8 +139,8 @@ VERBS = {
             ("memory", "m", "bytes", 0), ("memory-swap", "", "swap", 0), ("memory-reservation", "", "bytes", 0), ("cpus", "", "decimal", 0),
             ("cpu-shares", "c", "int", 0), ("cpu-period", "", "int", 0), ("cpu-quota", "", "int", 0), ("cpuset-cpus", "", "string", ""),
             ("cpuset-mems", "", "string", ""), ("pids-limit", "", "int", 0), ("restart", "", "string", ""),
+            ("blkio-weight", "", "weight", 0), ("cpu-rt-period", "", "int", 0), ("cpu-rt-runtime", "", "int", 0),
         ),
-        refused={"blkio-weight": "", "cpu-rt-period": "", "cpu-rt-runtime": ""},
     ),
     "top": Verb(top, "CONTAINER [ps OPTIONS]", 1, None, interspersed=False),
     "attach": Verb(

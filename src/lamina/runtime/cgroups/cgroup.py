@@ -477,6 +477,16 @@ class Cgroup:
                     break  # others live there, or it has gone
 
 
+def missing_parents(path: str, layout: Layout) -> int:
+    """How many of a group's direct parents `create` will have to make; for `remove`, which then takes them away again."""
+    parts = check_path(path)[1:].split("/")[:-1]
+    count = 0
+    while parts and not any(os.path.isdir(f"{base}/{'/'.join(parts)}") for h in layout.hierarchies for base in h.bases()):
+        parts.pop()
+        count += 1
+    return count
+
+
 def enter_fds(fds: Iterable[int]) -> None:
     """Write "0" (the caller itself) to each fd of `prepare_enter`, and close it."""
     problem: OSError | None = None
