@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 
 from lamina.containers.store import ContainerStore, Record, check_name
-from lamina.errors import Conflict, InvalidArgument, LaminaError, NotFound
+from lamina.errors import Conflict, InvalidArgument, LaminaError, NotFound, StoreError
 from lamina.store import presence, removal
 from lamina.util import steps
 from lamina.util.ids import new_id, new_name
@@ -142,6 +142,8 @@ class Containers:
             layers.prepare_container(cid, image.chain_id)
         except BaseException:
             self.records.remove(cid)
+            if created_volumes:
+                volumes.forget(self.engine, created_volumes)
             presence.leave(marker)
             raise
         if starting:
@@ -173,6 +175,12 @@ class Containers:
         record = self._started.pop(cid, None) or self.records.find(cid)
         if record is None:
             return  # another command has noticed the end first
+        try:
+            self._release(record)
+        except StoreError:  # a full disk, say; how the container ended is what counts, and the next command releases it
+            self.engine.store.give_up()
+
+    def _release(self, record: Record) -> None:
         if record.auto_remove:
             if self.delete_row(record, anonymous_volumes=True):
                 self.engine.reap_at_close = False  # its monitor is at it, and whoever waits for the exit code shall not
@@ -186,7 +194,7 @@ class Containers:
         with self.engine.store.db.write(durable=False) as db:
             ipam.release(db, record.id)
         if steps.tell is not None:
-            steps.tell(f"gave back what container {steps.short(cid)} held while it ran: its address")
+            steps.tell(f"gave back what container {steps.short(record.id)} held while it ran: its address")
 
     def delete_row(self, record: Record, *, anonymous_volumes: bool) -> bool:
         """Row, name, address and references, in one transaction; the files are left to the removal journal."""

@@ -77,6 +77,11 @@ class Store:
         if not self.marker:
             self.marker = presence.enter(self.paths.runroot)
 
+    def give_up(self) -> None:
+        """Something is left that this process can't finish: its marker stays, for the next command."""
+        self.begin()
+        self.marker = ""
+
     def leave(self) -> None:
         """All is done: nobody need look after this process. Idempotent."""
         marker, self.marker = self.marker, ""
