@@ -107,10 +107,10 @@ def processes(lamina: Lamina) -> list[str]:
 
 def elements(table: str) -> list[str]:
     """The elements of the table's maps and sets, which stand for published ports."""
-    done = subprocess.run(["nft", "-j", "list", "ruleset"], capture_output=True)
+    done = subprocess.run(["nft", "-j", "list", "table", "inet", table], capture_output=True)
     found = []
     for one in json.loads(done.stdout or b"{}").get("nftables", ()):
         for kind in ("map", "set"):
-            if kind in one and one[kind]["table"] == table:
+            if kind in one:
                 found += [json.dumps(element) for element in one[kind].get("elem", ()) if not isinstance(element, str)]  # a bridge's name
     return found
