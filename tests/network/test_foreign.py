@@ -9,7 +9,7 @@ import netlab
 import pytest
 
 from lamina.linux.nfnetlink import Nftables
-from lamina.network import bridge, firewalld, foreign, ipam, legacy, plug, programs, teardown
+from lamina.network import bridge, firewalld, foreign, ipam, legacy, plug, programs, teardown, watch
 from lamina.network.model import Network, netplan
 
 
@@ -145,7 +145,7 @@ def test_bridges_of_other_engines_stay_out_of_reach(tmp_path: Path) -> None:
 def test_names_of_other_engines_bridges() -> None:
     yes = ["docker0", "docker_gwbridge", "br-0123456789ab", "podman0", "podman12", "cni-podman0", "nerdctl0"]
     no = ["br-lan", "br0", "br-0123456789abc", "virbr0", "lamina0", "dockerish", "br-0123456789AB"]
-    assert [name for name in yes + no if foreign.is_engine_bridge(name)] == yes
+    assert [name for name in yes + no if watch.is_engine_bridge(name)] == yes
 
 
 FIREWALLD = """table inet firewalld {

@@ -6,7 +6,7 @@ A mask is an int with bit n for capability n. Names are OCI's ("CAP_CHOWN").
 from __future__ import annotations
 
 import errno
-from struct import pack, unpack
+from _struct import pack, unpack
 
 from . import _libc, prctl
 from ._libc import syscall

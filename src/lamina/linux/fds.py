@@ -5,7 +5,7 @@ from __future__ import annotations
 import _socket
 import errno
 import os
-from struct import iter_unpack, pack
+from _struct import iter_unpack, pack
 
 from . import _libc
 from ._libc import syscall

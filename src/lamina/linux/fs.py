@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import errno
 import os
+from _struct import pack, unpack_from
 from fcntl import ioctl
 from stat import S_ISDIR, S_ISLNK
-from struct import pack, unpack_from
 
 from . import _libc
 from ._libc import AT_FDCWD, encode, syscall

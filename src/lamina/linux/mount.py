@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
-from struct import pack
+from _struct import pack
 
 from . import _libc
 from ._libc import AT_EMPTY_PATH as AT_EMPTY_PATH

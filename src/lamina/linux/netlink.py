@@ -12,7 +12,7 @@ import errno
 import os
 from _socket import AF_NETLINK, MSG_DONTWAIT, MSG_TRUNC, SOCK_CLOEXEC, SOCK_RAW
 from _socket import socket as _Socket
-from struct import Struct, unpack_from
+from _struct import Struct, unpack_from
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

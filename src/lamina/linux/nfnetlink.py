@@ -8,7 +8,7 @@ is raised as OSError whose filename says which it was.
 from __future__ import annotations
 
 import errno
-from struct import Struct, pack
+from _struct import Struct, pack
 
 from lamina.linux.netlink import (
     NETLINK_NETFILTER,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
-from struct import pack, unpack_from
+from _struct import pack, unpack_from
 
 from . import _libc
 from ._libc import pointer, syscall, syscall_holding_gil

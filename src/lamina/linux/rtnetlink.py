@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import errno
 from _socket import AF_INET, AF_INET6, AF_UNSPEC, inet_ntop, inet_pton
-from struct import Struct
+from _struct import Struct
 
 from lamina.linux.netlink import (
     NLM_F_CREATE,

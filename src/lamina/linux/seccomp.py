@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-from struct import pack
+from _struct import pack
 
 from . import _libc
 from ._libc import pointer, syscall

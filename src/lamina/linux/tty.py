@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
-import termios
+from _struct import pack, unpack
 from fcntl import ioctl
-from struct import pack, unpack
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -15,6 +14,7 @@ if TYPE_CHECKING:
 _TIOCSPTLCK = 0x40045431
 _TIOCGPTN = 0x80045430
 _TIOCGPTPEER = 0x5441
+_TIOCSCTTY, _TIOCGWINSZ, _TIOCSWINSZ = 0x540E, 0x5413, 0x5414
 
 
 def openpty(ptmx: str | int = "/dev/ptmx") -> tuple[int, int, int]:
@@ -40,18 +40,18 @@ def unlocked(master: int) -> tuple[int, int, int]:
 
 def set_controlling(fd: int) -> None:
     """Makes `fd` the controlling terminal of this session leader."""
-    ioctl(fd, termios.TIOCSCTTY, 0)
+    ioctl(fd, _TIOCSCTTY, 0)
 
 
 def get_winsize(fd: int) -> tuple[int, int]:
     """(rows, columns)."""
-    rows, columns, _, _ = unpack("=4H", ioctl(fd, termios.TIOCGWINSZ, bytes(8)))
+    rows, columns, _, _ = unpack("=4H", ioctl(fd, _TIOCGWINSZ, bytes(8)))
     return rows, columns
 
 
 def set_winsize(fd: int, rows: int, columns: int) -> None:
     """Sets rows and columns; the foreground process group gets SIGWINCH when they changed."""
-    ioctl(fd, termios.TIOCSWINSZ, pack("=4H", max(0, min(rows, 65535)), max(0, min(columns, 65535)), 0, 0))
+    ioctl(fd, _TIOCSWINSZ, pack("=4H", max(0, min(rows, 65535)), max(0, min(columns, 65535)), 0, 0))
 
 
 def is_tty(fd: int) -> bool:
@@ -60,6 +60,8 @@ def is_tty(fd: int) -> bool:
 
 def set_raw(fd: int) -> list[Any]:
     """Raw mode: no echo, no signals, no translation. Returns the former settings for `restore`."""
+    import termios  # a shared library: for the command line only, never where a container's root is ours
+
     before = termios.tcgetattr(fd)
     raw = termios.tcgetattr(fd)
     raw[0] &= ~(termios.IGNBRK | termios.BRKINT | termios.PARMRK | termios.ISTRIP)
@@ -74,6 +76,8 @@ def set_raw(fd: int) -> list[Any]:
 
 def restore(fd: int, settings: list[Any]) -> None:
     """Undoes `set_raw`, also when this process is in the background of its terminal (then it may be refused: ignored)."""
+    import termios
+
     try:
         termios.tcsetattr(fd, termios.TCSANOW, settings)
     except termios.error as e:

@@ -7,7 +7,7 @@ changes of these tables, so the rules themselves are compared, without the packe
 from __future__ import annotations
 
 import _socket
-from struct import pack, pack_into, unpack_from
+from _struct import pack, pack_into, unpack_from
 from zlib import crc32
 
 from . import _libc

@@ -83,7 +83,17 @@ _early: list[Prepared] = []
 
 def fork_early(for_exec: bool) -> None:
     """For the very beginning of a command that will need a monitor, it seems. One that nobody takes ends with us."""
+    load_shared()
     _early.append(Prepared(for_exec))
+
+
+def load_shared() -> None:
+    """What this process and its helper are both about to need, and neither has to wait for alone."""
+    import lamina.containers.state
+    import lamina.monitor.wire
+    import lamina.store.presence
+    import lamina.util.digest
+    import lamina.util.times  # noqa: F401
 
 
 def take_early(for_exec: bool) -> Prepared | None:

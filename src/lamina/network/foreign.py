@@ -177,14 +177,3 @@ def remove(firewall: Nftables, bridge: str) -> None:
     if trusted:
         firewalld.distrust(bridge)
     legacy.remove(bridge, comment_of(bridge))
-
-
-_ENGINE_BRIDGES = ("docker0", "docker_gwbridge", "podman", "cni-podman", "nerdctl")
-_HEX = frozenset("0123456789abcdef")
-
-
-def is_engine_bridge(name: str) -> bool:
-    """Whether a bridge's name is one that another container engine gives: those rely on the forward policy that we accept past."""
-    if name.startswith("br-"):
-        return len(name) == 15 and _HEX.issuperset(name[3:])
-    return any(name == known or (name.startswith(known) and name[len(known):].isdecimal()) for known in _ENGINE_BRIDGES)

@@ -100,7 +100,7 @@ def _ensure_rules(route: Netlink, tables: Nftables, names: Names, network: Netwo
 
 def _mend(route: Netlink, tables: Nftables, names: Names, network: Network, *, legacy_settled: bool) -> bool:
     changed = firewall.ensure(tables, names.table, network)
-    others = [link.name for link in rtnetlink.links(route, "bridge") if foreign.is_engine_bridge(link.name)]
+    others = [link.name for link in rtnetlink.links(route, "bridge") if watch.is_engine_bridge(link.name)]
     changed = firewall.set_foreign_bridges(tables, names.table, others) or changed
     foreign_changed, warnings = foreign.ensure(tables, network.bridge, watch.siblings(tables, names.table), legacy_settled=legacy_settled)
     network.warnings = tuple(warnings)

@@ -23,7 +23,7 @@ _COUNTER = b"\x0c\0\x01\0counter\0"  # an expression's name attribute; its data 
 
 def fingerprint(route: Netlink, firewall: Nftables, table: str) -> str:
     """A hex digest of: base chains of our `table` and those that filter what is forwarded, all rules of their tables (but not what these
-    have counted), our set of foreign bridges, and the bridges that there are. Other engines of our kind are left out: their
+    have counted), our set of foreign bridges, and the bridges that belong there. Other engines of our kind are left out: their
     tables drop nothing of ours."""
     parts: list[bytes] = []
     tables = {(INET, table)}
@@ -41,7 +41,7 @@ def fingerprint(route: Netlink, firewall: Nftables, table: str) -> str:
         parts += sorted(key for key, _value in firewall.elements(INET, table, FOREIGN_BRIDGES))
     except FileNotFoundError:
         pass
-    parts += sorted(link.name.encode() for link in rtnetlink.links(route, "bridge"))
+    parts += sorted(link.name.encode() for link in rtnetlink.links(route, "bridge") if is_engine_bridge(link.name))
     return sha256_hex(b"".join(b"%d:" % len(part) + part for part in parts))
 
 
@@ -60,3 +60,14 @@ def without_counts(rules: Iterable[bytes]) -> list[bytes]:
         pieces = [first[:1], first[4:], *(after[int.from_bytes(after[:2], "little"):] for after in rest)]
         plain.append(_COUNTER.join(pieces))
     return plain
+
+
+_ENGINE_BRIDGES = ("docker0", "docker_gwbridge", "podman", "cni-podman", "nerdctl")
+_HEX = frozenset("0123456789abcdef")
+
+
+def is_engine_bridge(name: str) -> bool:
+    """Whether a bridge's name is one that another container engine gives: those rely on the forward policy that we accept past."""
+    if name.startswith("br-"):
+        return len(name) == 15 and _HEX.issuperset(name[3:])
+    return any(name == known or (name.startswith(known) and name[len(known):].isdecimal()) for known in _ENGINE_BRIDGES)

@@ -11,8 +11,8 @@ import _socket
 import gc
 import os
 import sys
+from _struct import pack
 from fcntl import ioctl
-from struct import pack
 
 from lamina.errors import InvalidArgument, NotSupported, StartError
 from lamina.linux import caps, fds, fs, ns, prctl, tty, uts

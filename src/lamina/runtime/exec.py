@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import select
-from struct import pack
+from _struct import pack
 
 from lamina.errors import StartError
 from lamina.linux import caps, fds, ns, tty

@@ -11,7 +11,7 @@ import _socket
 import errno
 import os
 import time
-from struct import pack, unpack_from
+from _struct import pack, unpack_from
 
 from lamina.errors import StartError
 from lamina.linux import fds, ns

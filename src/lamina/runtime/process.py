@@ -10,9 +10,9 @@ from __future__ import annotations
 import _signal
 import errno
 import os
+from _struct import pack
 from fcntl import F_DUPFD_CLOEXEC, fcntl
 from stat import S_ISCHR, S_ISDIR, S_ISFIFO, S_ISREG
-from struct import pack
 
 from lamina.errors import InvalidArgument, StartError
 from lamina.linux import _libc, caps, fs, prctl, rlimit, seccomp, uts
@@ -211,9 +211,9 @@ def limit(process: Process) -> None:
     for name, soft, hard in process.limits:
         try:
             rlimit.set_(name, soft, hard)
-        except (OSError, ValueError) as e:
-            why = texts.reason(e) if isinstance(e, OSError) else str(e)
-            raise StartError(f"error setting rlimits for ready process: error setting rlimit type {rlimit.NUMBERS[name]} ({name}): {why}")
+        except OSError as e:
+            raise StartError("error setting rlimits for ready process: "
+                             f"error setting rlimit type {rlimit.NUMBERS[name]} ({name}): {texts.reason(e)}")
 
 
 def become(process: Process, last_cap: int) -> None:

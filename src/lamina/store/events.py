@@ -11,7 +11,7 @@ from __future__ import annotations
 import fcntl
 import os
 import select
-from struct import Struct
+from _struct import Struct
 from time import monotonic
 from zlib import crc32
 
