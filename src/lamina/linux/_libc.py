@@ -65,12 +65,12 @@ _OLDER = {
     "x86_64": {
         "clone": 56, "capget": 125, "capset": 126, "personality": 135, "fstatfs": 138, "pivot_root": 155, "prctl": 157, "mount": 165,
         "umount2": 166, "setdomainname": 171, "keyctl": 250, "ioprio_set": 251, "unshare": 272, "syncfs": 306, "setns": 308,
-        "renameat2": 316, "seccomp": 317, "bpf": 321, "getsockopt": 55, "prlimit64": 302,
+        "renameat2": 316, "seccomp": 317, "bpf": 321, "getsockopt": 55, "prlimit64": 302, "sync_file_range": 277,
     },
     "aarch64": {
         "ioprio_set": 30, "umount2": 39, "mount": 40, "pivot_root": 41, "fstatfs": 44, "capget": 90, "capset": 91, "personality": 92,
         "unshare": 97, "setdomainname": 162, "prctl": 167, "keyctl": 219, "clone": 220, "syncfs": 267, "setns": 268, "renameat2": 276,
-        "seccomp": 277, "bpf": 280, "getsockopt": 209, "prlimit64": 261,
+        "seccomp": 277, "bpf": 280, "getsockopt": 209, "prlimit64": 261, "sync_file_range": 84,
     },
 }
 _numbers = _OLDER.get(uname().machine)
@@ -96,6 +96,7 @@ BPF = _numbers["bpf"]
 KEYCTL = _numbers["keyctl"]
 IOPRIO_SET = _numbers["ioprio_set"]
 PRLIMIT64 = _numbers["prlimit64"]
+SYNC_FILE_RANGE = _numbers["sync_file_range"]
 
 
 def _array(buffer: bytearray) -> Any:

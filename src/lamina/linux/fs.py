@@ -224,6 +224,11 @@ def syncfs(fd: int) -> None:
     syscall(_libc.SYNCFS, fd, path=f"fd {fd}")
 
 
+def start_writeback(fd: int, offset: int, size: int) -> None:
+    """Has the kernel begin to write a part of a file to the disk, without waiting for it. Promises nothing: that's what fsync is for."""
+    syscall(_libc.SYNC_FILE_RANGE, fd, offset, size, 2, path=f"fd {fd}")  # linux/fs.h: SYNC_FILE_RANGE_WRITE
+
+
 def spread(path: str) -> None:
     """Asks ext4 to treat each directory made in `path` as the top of a hierarchy of its own (chattr +T), without effect elsewhere.
 

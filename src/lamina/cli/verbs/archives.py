@@ -62,6 +62,8 @@ def check_output(output: str, directory: bool) -> None:
 
 def to_file(output: str, saving: Any) -> None:
     """Whole or not at all, mode 0600; a device or a pipe is written to as it is."""
+    from lamina.util.writeback import Steady
+
     if os.path.exists(output) and not stat.S_ISREG(os.stat(output).st_mode):
         fd = os.open(output, os.O_WRONLY | os.O_CLOEXEC | os.O_NOCTTY)
         try:
@@ -76,8 +78,9 @@ def to_file(output: str, saving: Any) -> None:
     fd = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
         try:
-            saving.write(lambda data: write_all(fd, data))
-            os.fsync(fd)
+            steady = Steady(fd)
+            saving.write(steady.write)
+            steady.sync()
         except OSError as error:
             error.filename = error.filename or output
             raise
