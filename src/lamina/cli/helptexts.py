@@ -403,6 +403,8 @@ HIDDEN = {
 VALUE_WORDS: dict[str, str] = {}
 
 GLOBAL = {
+    "config": "Directory of docker's config.json (DOCKER_CONFIG; default ~/.docker)",
+    "context": "Name of the context to use; there is \"default\" alone, as lamina has no daemon",
     "debug": "Enable debug mode",
     "explain": "Tell on stderr what is done, step by step, with times (also behind a command)",
     "host": "Daemon socket to connect to (refused: lamina has no daemon)",
@@ -411,5 +413,3 @@ GLOBAL = {
     "runroot": "Directory of run-time state (LAMINA_RUNROOT; default /run/lamina)",
     "version": "Print version information and quit",
 }
-    "config": "Directory of docker's config.json (DOCKER_CONFIG; default ~/.docker)",
-    "context": "Name of the context to use; there is \"default\" alone, as lamina has no daemon",
