@@ -65,7 +65,7 @@ def door_of(node: ast.Call) -> str:
         if called.id == "ioctl":
             return "fcntl.ioctl"
         if called.id == "use":
-            return "socket.bind"  # client.with_short_path calls what it is handed
+            return "socket.bind"  # sockets.with_short_path calls what it is handed
     return ""
 
 

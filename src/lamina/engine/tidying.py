@@ -8,8 +8,8 @@ from collections.abc import Sequence
 
 from lamina.errors import Conflict, LaminaError
 from lamina.monitor import cleanup, execmon
-from lamina.monitor.client import SOCK
 from lamina.monitor.lock import lock
+from lamina.monitor.sockets import SOCK
 from lamina.store import check, presence
 from lamina.util.identity import my_start_time
 from lamina.util.lock import FileLock

@@ -15,6 +15,7 @@ import time
 
 import lamina.errors as errors
 from lamina.monitor import protocol
+from lamina.monitor.sockets import SOCK, check_peer, with_short_path
 from lamina.util import steps
 
 TYPE_CHECKING = False
@@ -22,9 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Any
 
-SOCK = "sock"
 HEAR_OUT = 10.0  # seconds that a monitor has for cleaning up while somebody listens to its steps
-SUN_PATH = 107  # bytes that fit into sockaddr_un with the final NUL
 
 
 class Client:
@@ -298,27 +297,3 @@ def connect(run_dir: str, name: str = SOCK) -> Client:
     if client.explains:
         client._attach({}, wait=False)
     return client
-
-
-def with_short_path(directory: str, name: str, use: Any) -> None:
-    """Calls `use(path)` with a path to `directory/name` that fits into a socket address, however long `directory` is."""
-    path = os.path.join(directory, name)
-    try:
-        if len(os.fsencode(path)) <= SUN_PATH:
-            use(path)
-            return
-        fd = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            use(f"/proc/self/fd/{fd}/{name}")
-        finally:
-            os.close(fd)
-    except OSError as e:
-        raise OSError(e.errno, e.strerror, path)
-
-
-def check_peer(sock: _socket.socket) -> None:
-    """Raises Forbidden unless the other end is root's or our own user's. There are no abstract sockets, so the mode 0600 holds too."""
-    cred = sock.getsockopt(_socket.SOL_SOCKET, _socket.SO_PEERCRED, 12)
-    uid = protocol.U32_NATIVE.unpack_from(cred, 4)[0]
-    if uid not in (0, os.geteuid()):
-        raise errors.Forbidden(f"the peer on the monitor's socket is user {uid}, not root or user {os.geteuid()}")

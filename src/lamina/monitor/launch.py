@@ -15,7 +15,6 @@ import sys
 import lamina.errors as errors
 from lamina.linux import fds
 from lamina.monitor import place, protocol
-from lamina.monitor.client import Client
 from lamina.monitor.prepared import Prepared, owns_pidns, prepared
 from lamina.monitor.wire import receive, send_job
 from lamina.util import steps
@@ -25,6 +24,8 @@ if TYPE_CHECKING:
     import signal as _signal  # the same functions, but typed; at run time `signal` would cost 4 ms
     from collections.abc import Mapping
     from typing import Any
+
+    from lamina.monitor.client import Client
 else:
     import _signal
 
@@ -60,6 +61,8 @@ def spawn_monitor(plan: Mapping[str, Any], attach: Mapping[str, bool] | None = N
         os.waitpid(pid, 0)  # it forks at once
     except ChildProcessError:
         pass  # the caller ignores SIGCHLD
+    from lamina.monitor.client import Client
+
     return Client(ours)
 
 

@@ -27,10 +27,10 @@ from lamina.containers import state as states
 from lamina.linux import fs, mount, ns, signals
 from lamina.linux._libc import AT_FDCWD
 from lamina.monitor import cleanup, launch, loop, place, protocol
-from lamina.monitor.client import SOCK
 from lamina.monitor.filling import fill_process, read_seccomp
 from lamina.monitor.lock import lock as lock
 from lamina.monitor.restarts import NEVER, Restarts
+from lamina.monitor.sockets import SOCK
 from lamina.monitor.stdio import Stdio
 from lamina.runtime import create
 from lamina.runtime.cgroups import Cgroup
@@ -278,6 +278,9 @@ class Container(loop.Session):
         self.undo.append(("runtime's directory", lambda: cleanup.remove_tree(directory)))
         made = runtime.create(spec, rootfs=plan["rootfs"], stdio=stdio.child_fds(), init=bool(plan.get("init")))
         self.undo.append(("runtime", runtime.delete))
+        block = ((spec.get("linux") or {}).get("resources") or {}).get("blockIO")
+        if block:
+            Cgroup.open(plan["cgroup"], layout=place.layout()).update({"blockIO": block})
         return made
 
     def settle(self) -> None:

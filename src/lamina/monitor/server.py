@@ -12,7 +12,7 @@ import time
 
 import lamina.errors as errors
 from lamina.monitor import protocol
-from lamina.monitor.client import check_peer, with_short_path
+from lamina.monitor.sockets import check_peer, with_short_path
 from lamina.util import steps
 
 TYPE_CHECKING = False
