@@ -13,7 +13,7 @@ from lamina.network import bridge
 from lamina.util import fastjson, steps
 from lamina.util.atomic import read_file
 
-from . import inspection, planning, unions
+from . import inspection, planning
 
 if TYPE_CHECKING:
     from .containers import Containers
@@ -131,6 +131,8 @@ def open_root(containers: Containers, record: Record) -> int:
         finally:
             os.close(pidfd)
         return fd
+    from . import unions
+
     if unions.is_mounted(paths.rootfs(record.id)):  # by `mount`: an upper directory has one union at a time
         return os.open(paths.rootfs(record.id), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     return containers.engine.layer_store.container_mount(record.id, record.layer_chain, record.driver).open_root()

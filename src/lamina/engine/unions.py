@@ -17,6 +17,7 @@ from lamina.errors import Conflict, NotFound
 from lamina.linux import mount as m
 from lamina.monitor import cleanup
 from lamina.monitor.lock import lock
+from lamina.store import presence
 from lamina.util import steps
 from lamina.util.lock import FileLock
 
@@ -31,6 +32,11 @@ def mount(containers: Containers, record: Record) -> str:
     """Where the container's union is, writable; mounted now unless it was. Of one that runs in a mount namespace that isn't ours: the
     way there through its monitor's root."""
     target = containers.engine.store.paths.rootfs(record.id)
+    cut_off = presence.cut_off(containers.engine.store.paths.runroot)
+    if cut_off:  # now: who tidies up after a killed monitor unmounts what is here
+        from . import tidying
+
+        tidying.tidy(containers.engine, cut_off)
     with alone(containers, record):
         state = containers.records.state(record.id)
         if state.live:
