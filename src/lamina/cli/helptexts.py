@@ -240,6 +240,21 @@ _CREATE = {
     "network-alias": "Add network-scoped alias for the container",
     "no-healthcheck": "Disable any container-specified HEALTHCHECK",
     "restart": "Restart policy to apply when a container exits",
+    "annotation": "Add an annotation to the container (passed through to the OCI runtime)",
+    "blkio-weight": "Block IO (relative weight), between 10 and 1000, or 0 to disable",
+    "blkio-weight-device": "Block IO weight (relative device weight)",
+    "cgroup-parent": "Optional parent cgroup for the container",
+    "cpu-rt-period": "Limit CPU real-time period in microseconds",
+    "cpu-rt-runtime": "Limit CPU real-time runtime in microseconds",
+    "device-read-bps": "Limit read rate (bytes per second) from a device",
+    "device-read-iops": "Limit read rate (IO per second) from a device",
+    "device-write-bps": "Limit write rate (bytes per second) to a device",
+    "device-write-iops": "Limit write rate (IO per second) to a device",
+    "disable-content-trust": "Skip image verification",
+    "isolation": "Container isolation technology",
+    "storage-opt": "Storage driver options for the container",
+    "userns": "User namespace to use",
+    "volume-driver": "Optional volume driver for the container",
 }
 _CHANGE = "Apply Dockerfile instruction to the created image"
 
@@ -315,6 +330,9 @@ FLAGS: dict[str, dict[str, str]] = {
         "cpuset-mems": "MEMs in which to allow execution (0-3, 0,1)",
         "memory-reservation": "Memory soft limit",
         "memory-swap": "Swap limit equal to memory plus swap: -1 to enable unlimited swap",
+        "blkio-weight": "Block IO (relative weight), between 10 and 1000, or 0 to disable",
+        "cpu-rt-period": "Limit the CPU real-time period in microseconds",
+        "cpu-rt-runtime": "Limit the CPU real-time runtime in microseconds",
     },
     "usage:df": {"verbose": "Show detailed information on space usage"},
     "usage:prune": {
