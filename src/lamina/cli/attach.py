@@ -37,17 +37,18 @@ _DEADLY = (_signal.SIGHUP, _signal.SIGINT, _signal.SIGQUIT, _signal.SIGTERM, _si
 
 
 def attach_terminal(client: Client, *, stdin: bool, tty: bool, detach_keys: str = DEFAULT_KEYS, sig_proxy: bool = True,
-                    on_started: Callable[[], None] | None = None) -> int:
+                    redraw: bool = False, on_started: Callable[[], None] | None = None) -> int:
     """Connects this process's stdio with an attached client until the end: the exit code, or DETACHED.
 
     `stdin`: whether our stdin goes to the container. `tty`: the container has a terminal; if stdin goes there and is one too, it is
-    switched to raw mode and its size is passed on. `sig_proxy`: without `tty`, signals are passed on instead of obeyed. `on_started` is
+    switched to raw mode and its size is passed on. `sig_proxy`: without `tty`, signals are passed on instead of obeyed. `redraw`:
+    the terminal first gets another size, so that who runs there draws its screen or prompt again. `on_started` is
     called once when the container runs. Raises what the monitor told (StartError family); BrokenPipeError when our stdout or stderr has no
     reader any more: the caller then dies of SIGPIPE, as docker's client does, while the container goes on.
     """
     session = _Session(client, stdin=stdin, tty=tty, keys=parse_detach_keys(detach_keys), on_started=on_started)
     try:
-        session.prepare(proxy=sig_proxy and not tty)
+        session.prepare(proxy=sig_proxy and not tty, redraw=redraw)
         return session.run()
     finally:
         session.restore()
@@ -174,7 +175,7 @@ class _Session:
 
     # -- setup
 
-    def prepare(self, *, proxy: bool) -> None:
+    def prepare(self, *, proxy: bool, redraw: bool) -> None:
         self.previous_wakeup = _signal.set_wakeup_fd(self.wake_out, warn_on_full_buffer=False)
         if proxy:
             for number in _signal.valid_signals():
@@ -187,6 +188,8 @@ class _Session:
         self.proxy = proxy
         if self.tty and self.terminal >= 0:
             self.catch(_signal.SIGWINCH)
+            if redraw:
+                self.send_size(1)  # the kernel tells nobody of a size that is the same as before
             self.send_size()
         if self.tty and self.stdin >= 0 and os.isatty(self.stdin):
             from lamina.linux import tty as terminal
@@ -298,7 +301,7 @@ class _Session:
                 self.restore()
                 os.kill(os.getpid(), number)  # its former handler, or the end by this very signal
 
-    def send_size(self) -> None:
+    def send_size(self, more: int = 0) -> None:
         try:
             from lamina.linux import tty as terminal
 
@@ -306,7 +309,7 @@ class _Session:
         except OSError:
             return
         if rows and cols:
-            self.client.resize(rows, cols, wait=False)
+            self.client.resize(rows + more, cols + more, wait=False)
 
 
 def _nothing(number: int, frame: object) -> None:

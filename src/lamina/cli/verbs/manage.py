@@ -106,7 +106,8 @@ def attach(cli: Cli, opts: Opts, args: list[str]) -> int:
     stdin = bool(config["OpenStdin"]) and not opts["no-stdin"]
     check_tty(cli, stdin=stdin, tty=bool(config["Tty"]))
     client = containers.attach(args[0], wanted(stdin=stdin))
-    return stay(cli, client, facts["Id"], stdin=stdin, tty=bool(config["Tty"]), detach_keys=keys, sig_proxy=opts["sig-proxy"])
+    tty, proxy = bool(config["Tty"]), opts["sig-proxy"]
+    return stay(cli, client, facts["Id"], stdin=stdin, tty=tty, detach_keys=keys, sig_proxy=proxy, redraw=True)
 
 
 def prune(cli: Cli, opts: Opts, args: list[str]) -> int:

@@ -61,11 +61,12 @@ def load_attach() -> None:
     import lamina.cli.attach  # noqa: F401
 
 
-def attach(cli: Cli, client: Client, container: str, *, stdin: bool, tty: bool, detach_keys: str = "", sig_proxy: bool = True) -> int:
+def attach(cli: Cli, client: Client, container: str, *, stdin: bool, tty: bool, detach_keys: str = "", sig_proxy: bool = True,
+           redraw: bool = False) -> int:
     """Stays with a container that was just started until it ends or the user detaches; the exit code for the shell."""
     from lamina.cli.attach import DEFAULT_KEYS, DETACHED, attach_terminal
 
-    code = attach_terminal(client, stdin=stdin, tty=tty, detach_keys=detach_keys or DEFAULT_KEYS, sig_proxy=sig_proxy)
+    code = attach_terminal(client, stdin=stdin, tty=tty, detach_keys=detach_keys or DEFAULT_KEYS, sig_proxy=sig_proxy, redraw=redraw)
     if code == DETACHED:
         return 0
     cli.engine.containers.finish(container)
