@@ -2,7 +2,7 @@
 """--runtime: crun, runc and lamina-runtime as a program show a container the same as our built-in runtime does, field by field.
 
 crun before 1.9 refuses a host with cgroup v1 and v2 at once. So all commands here run in mount namespaces of their own, without the v2
-tree of such a host; a pure v2 host stays as it is.
+tree of such a host; a pure v2 host stays as it is. (A tmpfs is put there, since crun makes directories at that place all the same.)
 """
 from __future__ import annotations
 
@@ -18,7 +18,9 @@ import pytest
 
 from tests.conftest import REPO, Lamina
 
-APART = [str(REPO / "scripts/private-mounts"), "sh", "-c", 'umount /sys/fs/cgroup/unified 2>/dev/null; exec "$@"', "sh"]
+V2 = "/sys/fs/cgroup/unified"
+APART = [str(REPO / "scripts/private-mounts"), "sh", "-c",
+         f'if [ -d {V2} ]; then umount {V2}; mount -t tmpfs none {V2}; fi; exec "$@"', "sh"]  # fmt: skip
 OTHERS = ["crun", "runc", str(REPO / "bin/lamina-runtime")]
 
 HIDDEN = """/proc/acpi /proc/asound /proc/interrupts /proc/kcore /proc/keys /proc/latency_stats /proc/sched_debug /proc/scsi
@@ -115,7 +117,7 @@ RICH = ("--user 1000:50 --group-add 7 --cap-drop CHOWN --cap-add SYS_PTRACE --se
         "--tmpfs /tmp:size=1m --ulimit nofile=100:200 --ulimit core=0 --sysctl net.ipv4.ip_forward=1 -m 64m "
         "--memory-reservation 32m --cpus 0.5 --pids-limit 50 "
         "--hostname hh --domainname dd --oom-score-adj 100 --device /dev/full:/dev/zz:r --shm-size 1m -w /var/x -e A=b -v /etc:/mm:ro "
-        "--cpuset-cpus 0 --cpu-shares 300").split()  # fmt: skip
+        "--cpuset-cpus 0 --cpu-shares 300 --blkio-weight 200").split()  # fmt: skip
 CASES = {"plain": [], "rich": RICH, "privileged": ["--privileged", "--network", "none"],
          "shared": ["--ipc", "host", "--uts", "host", "--network", "host", "--cgroupns", "host", "--security-opt", "seccomp=unconfined"]}
 

@@ -85,11 +85,14 @@ class Runtime:
         stdio: fds for 0, 1, 2, or None for a terminal. init: ours is its process 1. Raises the StartError family, OSError."""
         os.makedirs(self.directory, 0o700, exist_ok=True)
         process = _process(spec["process"])
-        made = {**spec, "ociVersion": VERSION, "process": process, "root": {**spec["root"], "path": rootfs}}
+        linux = dict(spec["linux"])
+        # Limits of disk I/O are the caller's to set, once this returns: runtimes know the files of one I/O scheduler only.
+        linux["resources"] = {name: value for name, value in (linux.get("resources") or {}).items() if name != "blockIO"}
+        made = {**spec, "ociVersion": VERSION, "process": process, "root": {**spec["root"], "path": rootfs}, "linux": linux}
         if init:
             made["mounts"] = [*spec["mounts"], self._init_mount(process)]
         if made.pop("domainname", ""):  # an older runtime would pass over it
-            made["linux"] = {**made["linux"], "sysctl": {**(made["linux"].get("sysctl") or {}), "kernel.domainname": spec["domainname"]}}
+            linux["sysctl"] = {**(linux.get("sysctl") or {}), "kernel.domainname": spec["domainname"]}
         _write(f"{self.directory}/config.json", made)
         words = ["create", "--bundle", self.directory]
         try:
