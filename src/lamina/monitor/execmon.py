@@ -132,8 +132,6 @@ class Exec(loop.Session):
             self.join(init)
         finally:
             os.close(init)
-        state.status, state.pid, state.started_at = states.RUNNING, self.pid, times.now_ns()
-        self.save()
         started = protocol.json_frame(protocol.M_STARTED, {"pid": self.pid, "started_at": state.started_at})
         self.server.started = started
         self.server.broadcast(started)
@@ -169,10 +167,17 @@ class Exec(loop.Session):
         if stdio.tty:
             master, joined.master_fd = joined.master_fd, -1
             stdio.use_master(master)
-        joined.start()
-        self.pid, self.pidfd, self.state.start_time = joined.pid, joined.pidfd, joined.start_time
+        joined.let_go()
+        self.note_start(joined)  # meanwhile: whoever hears STARTED finds it in the record
+        joined.confirm()
+        self.pid, self.pidfd = joined.pid, joined.pidfd
         if steps.tell is not None:
             steps.tell(f"let process {self.pid}, born inside, execute the command")
+
+    def note_start(self, joined: Init) -> None:
+        state = self.state
+        state.status, state.pid, state.start_time, state.started_at = states.RUNNING, joined.pid, joined.start_time, times.now_ns()
+        self.save()
 
     def check_cwd(self, root: int, cwd: str) -> None:
         try:
@@ -205,6 +210,7 @@ class Exec(loop.Session):
         told = protocol.describe(error)
         state = self.state
         state.status, state.exit_code, state.error, state.finished_at = states.EXITED, told["exit_code"], told["message"], times.now_ns()
+        state.pid = 0
         if self.plan.get("auto_remove"):
             cleanup.unlink(record_path(self.plan["run_dir"], self.plan["exec_id"]))
         else:

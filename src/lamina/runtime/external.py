@@ -61,13 +61,16 @@ class Started(handshake.Init):
     def wait_ready(self) -> None:
         pass
 
-    def start(self) -> None:
+    def let_go(self) -> None:
         if self._start is not None:
             try:
                 self._start.call("start", self._start.id)
             except BaseException:
                 self.abort()
                 raise
+
+    def confirm(self) -> None:
+        pass  # the runtime has waited for it
 
 
 class Runtime:

@@ -103,11 +103,18 @@ class Init:
 
     def start(self) -> None:
         """Lets it exec and returns once that has happened; raises CommandNotFound or CommandNotExecutable when it can't."""
+        self.let_go()
+        self.confirm()
+
+    def let_go(self) -> None:
+        """The first half of `start`: there is time for something else until `confirm`."""
         try:
             assert self.sock is not None
             self.sock.send(START)
         except OSError:
-            pass  # it has died: what it said, or how, is told below
+            pass  # it has died: what it said, or how, is told by `confirm`
+
+    def confirm(self) -> None:
         message, _ = self._receive()
         if message:
             self._fail(message)
