@@ -224,8 +224,7 @@ class Container(loop.Session):
             try:
                 name = plug.plug(network, init.pid)
             except (OSError, errors.LaminaError):
-                if loop.has_ended(init.pidfd):
-                    init.wait_ready()  # it died meanwhile: its own words are the reason
+                heed(init)
                 raise
             if steps.tell is not None:
                 steps.tell(f"put {plug.INTERFACE} with {network['ipv4']} into its network namespace; the other end, {name}, is on the "
@@ -234,7 +233,11 @@ class Container(loop.Session):
             if network.get("ports"):
                 from lamina.monitor import publishing
 
-                self.published = publishing.Published(network, name)
+                try:
+                    self.published = publishing.Published(network, name)
+                except (OSError, errors.LaminaError):
+                    heed(init)
+                    raise
                 self.undo.append(("ports", self.close_ports))
                 if steps.tell is not None:
                     steps.tell("published its ports: the firewall's table sends them in, and sockets hold them")
@@ -557,6 +560,12 @@ class Container(loop.Session):
     def unlock(self) -> None:
         os.close(self.lock_fd)
         self.lock_fd = -1
+
+
+def heed(init: Init) -> None:
+    """If it died meanwhile, its own words are the reason why something with it has failed: raises them."""
+    if loop.has_ended(init.pidfd):
+        init.wait_ready()
 
 
 def get_ready() -> None:

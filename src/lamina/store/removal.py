@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 
 from lamina.errors import LaminaError
+from lamina.store import presence
 from lamina.util.times import now_ns
 
 TYPE_CHECKING = False
@@ -99,4 +100,6 @@ def finish_all(store: Store, only: str = "") -> list[str]:
             finish(store, kind, key)
         except (LaminaError, OSError) as error:
             failed.append(str(error))
+            if presence.undone(error):
+                store.give_up()
     return failed
