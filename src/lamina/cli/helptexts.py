@@ -240,6 +240,8 @@ _CREATE = {
     "network-alias": "Add network-scoped alias for the container",
     "no-healthcheck": "Disable any container-specified HEALTHCHECK",
     "restart": "Restart policy to apply when a container exits",
+    "init": "Run an init inside the container that forwards signals and reaps processes",
+    "runtime": "Runtime to use for this container",
     "annotation": "Add an annotation to the container (passed through to the OCI runtime)",
     "blkio-weight": "Block IO (relative weight), between 10 and 1000, or 0 to disable",
     "blkio-weight-device": "Block IO weight (relative device weight)",
