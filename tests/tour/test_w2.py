@@ -192,3 +192,32 @@ def test_in_another_mount_namespace_the_way_leads_through_the_monitor(lamina: La
         lamina("rm", "-f", "two").check()
         assert not unions(lamina, holder.pid) and not os.listdir(lamina.runroot / "rootfs")
         holder.stdin.close()
+
+
+def test_where_the_hosts_mounts_are_shared_nothing_leaks_and_nothing_stays(lamina: Lamina, box: str) -> None:
+    """systemd makes / shared: a mount is copied into every namespace that is a peer or a slave, and has to go from there as well."""
+    script = r"""
+        set -e
+        mount --make-rshared /
+        mkfifo "$0"
+        unshare -m --propagation slave cat "$0" &
+        slave=$!
+        exec 9>"$0"    # returns when the slave has opened it
+        look() { grep -c " overlay .*$root" "/proc/$1/mounts" || true; }
+        "$@" run -d --name one box sleep 1000 >/dev/null
+        "$@" run -d --name two box sleep 1000 >/dev/null
+        pid=$("$@" inspect -f '{{.State.Pid}}' one)
+        echo "$(look self) $(look $slave) $(look $pid) $(grep -c 'shared:\|master:' /proc/$pid/mountinfo || true)"
+        "$@" rm -f one >/dev/null
+        monitor=$(sed -n 's/.*"monitor_pid":\([0-9]*\).*/\1/p' "$root"/containers/*/state.json)
+        echo "$(look self) $(look $slave)"
+        kill -9 $monitor
+        "$@" ps -a >/dev/null
+        echo "$(look self) $(look $slave)"
+        "$@" rm two >/dev/null
+    """
+    fifo = lamina.root.parent / "fifo"
+    done = subprocess.run(["unshare", "-m", "sh", "-c", script, str(fifo), *lamina.prefix], capture_output=True, text=True, timeout=60,
+                          env={**os.environ, "root": str(lamina.root)})  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == ["2 2 1 0", "1 1", "0 0"], done.stdout + done.stderr
