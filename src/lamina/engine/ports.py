@@ -41,7 +41,8 @@ def check(config: dict[str, Any], host: dict[str, Any]) -> list[str]:
         if private <= 0:
             raise InvalidArgument(f'invalid port specification: "{key}"')
         if protocol not in PROTOCOLS:
-            raise NotSupported(f"publishing {protocol} ports is not supported: {key}", hint="tcp and udp are")
+            why = "tcp and udp are: a published port is held by a socket and relayed for IPv6, which lamina can't do for others"
+            raise NotSupported(f"publishing {protocol} ports is not supported: {key}", hint=why)
         for entry in entries or ():
             count += 1
             if not isinstance(entry, dict):
