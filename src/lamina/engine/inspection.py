@@ -108,6 +108,8 @@ def container(
         "Config": shown_config(config),
         "NetworkSettings": network_block(host["NetworkMode"], endpoint if bridged else None),
     }
+    if record.config.get("LinkLocalIPs"):
+        body["NetworkSettings"]["Networks"][host["NetworkMode"]]["IPAMConfig"] = {"LinkLocalIPs": record.config["LinkLocalIPs"]}
     if sizes is not None:
         body["SizeRw"], body["SizeRootFs"] = sizes
     return body
