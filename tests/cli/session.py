@@ -4,7 +4,7 @@
 goldens/session.txt has a command line a line, in shell words without `docker`. Before it may stand marks, each ended by a blank:
 `tty` (stdin, stdout and stderr are one terminal of 100x40), `in=TEXT` (stdin; \\n is a newline), `wait` (a pause before it).
 In a line {id:NAME}, {short:NAME}, {image:NAME} and {imageshort:NAME} stand for ids of that container or image, {dir} for the directory in
-which everything runs. There are box.tar, an image's tree with which docker reckons exactly 5 MB, and tiny.tar, with one file of 12 bytes.
+which everything runs, {port} for a port of the host that nobody has. There are box.tar, an image's tree with which docker reckons exactly 5 MB, and tiny.tar, with one file of 12 bytes.
 """
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ import pty
 import re
 import select
 import shlex
+import socket
 import struct
 import subprocess
 import tarfile
@@ -77,6 +78,8 @@ class Session:
         self.pause = pause  # for `wait`: docker orders by whole seconds
         self.directory = directory
         self.ids: dict[str, str] = {}
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            self.port = str(server.getsockname()[1])
 
     def run(self, line: str) -> dict[str, Any]:
         """{"line", "code", "stdout", "stderr"}; on a terminal all that it showed is "stdout"."""
@@ -108,7 +111,7 @@ class Session:
             full = self.ids[key]
             return full.removeprefix("sha256:")[:12] if kind.endswith("short") else full
 
-        return REFERENCE.sub(one, line).replace("{dir}", str(self.directory))
+        return REFERENCE.sub(one, line).replace("{dir}", str(self.directory)).replace("{port}", self.port)
 
     def normal(self, text: str) -> str:
         """The text without what differs from run to run: ids that no command line has named, ages, times, the directory."""
@@ -116,7 +119,7 @@ class Session:
             kind, name = key.split(":", 1)
             digits = full.removeprefix("sha256:")
             text = text.replace(digits, f"<{kind} {name}>").replace(digits[:12], f"<{kind} {name} short>")
-        text = text.replace(str(self.directory), "<dir>")
+        text = text.replace(str(self.directory), "<dir>").replace(self.port, "<port>")
         text = re.sub(r"\b[0-9a-f]{64}\b", "<id>", text)
         text = re.sub(r"\b[0-9a-f]{12}\b", "<short id>", text)
         text = TIME.sub("<time>", text)

@@ -62,7 +62,7 @@ def test_two_networks_are_refused() -> None:
         body_of(["run", "--network", "bridge", "--network", "x", "img"])
 
 
-@pytest.mark.parametrize("flag", ["--init", "--gpus=all", "--cgroup-parent=x", "-q"])
+@pytest.mark.parametrize("flag", ["--gpus=all", "--link=x", "--kernel-memory=1g", "-q"])
 def test_flags_of_later_versions_are_refused_by_name(flag: str, capfd: pytest.CaptureFixture[str]) -> None:
     fake = Fake({})
     assert run(fake, "run", flag, "img") == 125

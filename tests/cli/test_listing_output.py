@@ -173,7 +173,7 @@ def test_logs_options(capfd: Capture) -> None:
 def test_prune_asks_first(capfd: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
     fake = Fake({"images.prune": {"ImagesDeleted": [{"Deleted": IMAGE}], "SpaceReclaimed": 1982548}})
     monkeypatch.setattr(os, "read", lambda fd, n: b"")
-    assert run(fake, "image", "prune") == 1 and not fake.calls
+    assert run(fake, "image", "prune") == 0 and not fake.calls
     assert capfd.readouterr().out == "WARNING! This will remove all dangling images.\nAre you sure you want to continue? [y/N] "
     assert run(fake, "image", "prune", "-a", "-f", "--filter", "until=1h") == 0
     assert fake.calls[0][1] == ({"until": ["1h"], "dangling": ["false"]},)

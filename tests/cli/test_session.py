@@ -49,6 +49,10 @@ DIFFERENT: dict[str, dict[str, Any]] = {
     "run --rm --log-driver foo box true": {
         "stderr": f"{LATER}log driver foo is not supported yet.{HELP}Hint: json-file and none are\n"
     },
+    "cp idle: .": {"stderr": "Error response from daemon: bad parameter: path cannot be empty\n"},
+    'inspect --type network -f "{{.Name}}" nosuch': {
+        "stdout": "", "stderr": "--type network: this version of lamina has containers, images and volumes only\n"
+    },
     "top idle -Q": {
         "stderr": "Error response from daemon: top: ps option -Q is not supported\nHint: -ef, aux, and -o with a list of columns are\n"
     },

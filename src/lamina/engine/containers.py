@@ -385,9 +385,6 @@ class Containers:
 
     def remove_link(self, ref: str) -> None:
         """`rm --link`. No container here has a link from another, so it is an error with docker's text in any case."""
-        parent, slash, _ = ref.rpartition("/")
-        if slash:
-            raise Conflict(f"Cannot get parent /{parent} for name /{ref}")
         self.records.get(ref)
         raise Conflict("Conflict, cannot remove the default link name of the container")
 
@@ -421,7 +418,12 @@ class Containers:
     def restart(self, ref: str, timeout: int | None = None, signal: str | None = None) -> None:
         from . import changing
 
-        changing.restart(self, self.records.get(ref), timeout, signal)
+        record = self.records.get(ref)
+        try:
+            changing.restart(self, record, timeout, signal)
+        except LaminaError as e:
+            e.message = f"Cannot restart container {ref}: {e.message}"
+            raise
 
     def rename(self, ref: str, name: str) -> None:
         from . import changing

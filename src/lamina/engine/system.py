@@ -10,7 +10,6 @@ from lamina.errors import LaminaError, StoreError
 from lamina.linux import mount, ns
 from lamina.monitor import cleanup
 from lamina.monitor.main import lock
-from lamina.runtime.cgroups import detect
 from lamina.store import presence, removal
 from lamina.util import steps
 
@@ -148,43 +147,9 @@ class System:
 
     def info(self) -> dict[str, Any]:
         """`GET /info`, as far as this engine has something to say."""
-        store = self.engine.store
-        pairs = self.engine.containers.records.list_with_state()
-        counts = {
-            name: sum(1 for _, state in pairs if state.status in names)
-            for name, names in (("Running", ("running", "restarting")), ("Paused", ("paused",)), ("Stopped", ("created", "exited", "dead")))
-        }
-        machine = os.uname()
-        if steps.tell is not None:
-            steps.tell(f"counted {steps.count(len(pairs), 'container')}, and asked the kernel what it is and can")
-        return {
-            "ID": store.engine_id,
-            "Containers": len(pairs),
-            **{f"Containers{name}": count for name, count in counts.items()},
-            "Images": store.db.value("SELECT count(*) FROM images"),
-            "Driver": self.engine.layer_store.driver.name,
-            "LaminaRootDir": store.paths.root,
-            "LaminaRunRoot": store.paths.runroot,
-            "DockerRootDir": store.paths.root,
-            "KernelVersion": machine.release,
-            "OSType": "linux",
-            "Architecture": machine.machine,
-            "NCPU": os.cpu_count() or 1,
-            "Name": machine.nodename,
-            "Bridge": store.names.bridge,
-            "CgroupDriver": "cgroupfs",
-            "CgroupVersion": "2" if detect().kind == "v2" else "1",
-            "SecurityOptions": security_options(),
-            "ForeignRules": self.foreign_rules(),
-        }
+        from .about import info
 
-    def foreign_rules(self) -> list[str]:
-        """The firewall rules that this engine has put outside its own table (design: shown by `info`)."""
-        from lamina.linux.nfnetlink import Nftables
-        from lamina.network import foreign
-
-        with Nftables() as firewall:
-            return foreign.listing(firewall, self.engine.store.names.bridge)
+        return info(self.engine)
 
     def reset(self) -> None:
         """Removes everything of this engine: containers, images, volumes, bridge, firewall table, cgroups, mounts, both roots."""
@@ -223,13 +188,6 @@ class System:
                 os.rmdir(root)
             except OSError:
                 pass  # somebody's own file lies in it, or it is a mount point: that is theirs
-
-
-def security_options() -> list[str]:
-    """docker's form: what every container gets on this host unless told otherwise."""
-    from lamina.runtime import apparmor
-
-    return [*([] if apparmor.why_not() else ["name=apparmor"]), "name=seccomp,profile=builtin", "name=cgroupns"]
 
 
 def adopt(root: str, runroot: str) -> None:

@@ -57,9 +57,9 @@ class ImageRow:
         if name == "Containers":
             return "N/A" if s.get("Containers", -1) < 0 else str(s["Containers"])
         if name == "SharedSize":
-            return "N/A" if s.get("SharedSize", -1) < 0 else human_size(s["SharedSize"], 3)
+            return "N/A" if s.get("SharedSize", -1) < 0 else human_size(s["SharedSize"])
         if name == "UniqueSize":
-            return "N/A" if s.get("SharedSize", -1) < 0 else human_size(s["Size"] - s["SharedSize"], 3)
+            return "N/A" if s.get("SharedSize", -1) < 0 else human_size(s["Size"] - s["SharedSize"])
         raise KeyError(name)
 
 

@@ -56,8 +56,8 @@ def _of_kind(cli: Cli, kind: str, size: bool) -> Callable[[str], dict[str, Any]]
             found = cli.engine.volumes.inspect(ref)
         else:
             found = cli.engine.images.inspect(ref)
-            if size:
-                cli.warn("--size ignored for image")
+        if size and kind != "container":
+            cli.warn(f"--size ignored for {kind}")
         return found
 
     return get

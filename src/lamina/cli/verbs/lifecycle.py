@@ -55,11 +55,9 @@ def start(cli: Cli, opts: Opts, refs: list[str]) -> int:
     stdin = opts["interactive"]
     check_tty(cli, stdin=stdin, tty=tty)
     try:
-        client = containers.start(refs[0], attach=wanted(stdin=stdin))
+        client = containers.start(refs[0], attach=wanted(stdin=stdin)) or containers.attach(refs[0], wanted(stdin=stdin))
     except StartError as e:
         raise CliError(f"Error response from daemon: {e.message}" + (f"\nHint: {e.hint}" if e.hint else ""))  # 1, unlike run's 127
-    if client is None:
-        raise CliError(f"{refs[0]} runs already, and this version of lamina attaches only to what it starts\nHint: logs -f {refs[0]}")
     warn(cli, client)
     return attach(cli, client, refs[0], stdin=stdin, tty=tty, detach_keys=keys)
 

@@ -40,7 +40,9 @@ def ps(cli: Cli, opts: Opts, args: list[str]) -> int:
         all=opts["all"] or limit > 0, limit=max(limit, 0), size=wants_size, filters=filters_of(opts["filter"])
     )
     trunc = not opts["no-trunc"]
-    if opts["quiet"] and (not template or template == "table"):
+    if opts["quiet"]:
+        if template and template != "table":
+            cli.warn("Ignoring custom format, because both --format and --quiet are set.")
         for summary in summaries:
             cli.out(short_id(summary["Id"]) if trunc else summary["Id"])
         return 0

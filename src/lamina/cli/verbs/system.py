@@ -22,9 +22,11 @@ def facts() -> dict[str, Any]:
         "Arch": ARCHITECTURES.get(machine.machine, machine.machine),
         "PythonVersion": ".".join(str(n) for n in sys.version_info[:3]),
     }
+    details = {"Arch": common["Arch"], "KernelVersion": machine.release, "Os": "linux", "PythonVersion": common["PythonVersion"]}
+    engine = {"Name": "Engine", "Version": __version__, "Details": details}
     return {
         "Client": {**common, "Context": "default"},
-        "Server": {**common, "KernelVersion": machine.release, "Components": [{"Name": "Engine", "Version": __version__}]},
+        "Server": {**common, "Platform": {"Name": ""}, "KernelVersion": machine.release, "Experimental": False, "Components": [engine]},
     }
 
 
@@ -56,27 +58,36 @@ def version(cli: Cli, opts: Opts, args: list[str]) -> int:
 
 INFO = (
     ("Containers", "Containers"), ("ContainersRunning", " Running"), ("ContainersPaused", " Paused"), ("ContainersStopped", " Stopped"),
-    ("Images", "Images"), ("Driver", "Storage Driver"), ("Bridge", "Bridge"), ("KernelVersion", "Kernel Version"), ("OSType", "OSType"),
-    ("Architecture", "Architecture"), ("CgroupVersion", "Cgroup Version"), ("NCPU", "CPUs"), ("Name", "Name"), ("ID", "ID"),
-    ("LaminaRootDir", "Data Root"), ("LaminaRunRoot", "Run Root"),
+    ("Images", "Images"), ("ServerVersion", "Server Version"), ("Driver", "Storage Driver"), ("LoggingDriver", "Logging Driver"),
+    ("CgroupDriver", "Cgroup Driver"), ("CgroupVersion", "Cgroup Version"), ("DefaultRuntime", "Default Runtime"), ("Bridge", "Bridge"),
+    ("KernelVersion", "Kernel Version"), ("OperatingSystem", "Operating System"), ("OSType", "OSType"), ("Architecture", "Architecture"),
+    ("NCPU", "CPUs"), ("MemTotal", "Total Memory"), ("Name", "Name"), ("ID", "ID"), ("DockerRootDir", "Docker Root Dir"),
+    ("LaminaRunRoot", "Run Root"),
 )  # fmt: skip
 
 
 def info(cli: Cli, opts: Opts, args: list[str]) -> int:
-    data = {**cli.engine.system.info(), "ServerVersion": __version__}
+    client = {"Debug": cli.debug, **facts()["Client"]}
+    data = {**cli.engine.system.info(), "ServerVersion": __version__, "ClientInfo": client}
     if opts["format"]:
         _formatted(cli, opts["format"], data)
         return 0
-    cli.out(f"Server Version: {__version__}")
+    from .watch import binary_size
+
+    cli.out(f"Client:\n Version:    {__version__}\n Context:    default\n Debug Mode: {str(cli.debug).lower()}\n\nServer:")
     for key, title in INFO:
-        if key in data:
-            cli.out(f"{title}: {cli.clean(str(data[key]))}")
+        value = binary_size(data[key]) if key == "MemTotal" else cli.clean(str(data[key]))
+        cli.out(f" {title}: {value}")
+    cli.out(" Security Options:")
     for option in data["SecurityOptions"]:
-        cli.out(f"Security Option: {option}")
-    rules = data.get("ForeignRules") or []
-    cli.out(f"Firewall rules outside our own table: {len(rules) or 'none'}")
+        name, *more = option.split(",")
+        cli.out(f"  {name.removeprefix('name=')}")
+        for key, _, value in (part.partition("=") for part in more):
+            cli.out(f"   {key.title()}: {value}")
+    rules = data["ForeignRules"]
+    cli.out(f" Firewall rules outside our own table: {len(rules) or 'none'}")
     for rule in rules:
-        cli.out(f" {cli.clean(str(rule))}")
+        cli.out(f"  {cli.clean(str(rule))}")
     return 0
 
 

@@ -149,7 +149,7 @@ def stats(cli: Cli, opts: Opts, refs: list[str]) -> int:
         if template and template != "table":
             from lamina.cli.formats import show
 
-            show(cli, template, rows, HEADERS, kind="formatter.statsContext")
+            show(cli, template, rows, HEADERS, kind="container.statsContext")
         else:
             cells = [[HEADERS[c] for c in COLUMNS], *([cli.clean(row.field(c)) for c in COLUMNS] for row in rows)]
             cli.out(render(cells), end="")
