@@ -27,7 +27,7 @@ COMMANDS += [([group, word], target) for group, words in GROUPS.items() for word
 def test_every_flag_of_every_verb(words: list[str], target: str) -> None:
     found, _ = candidates([*words, "--"])
     shown = {f"--{flag[0]}" for flag in load(target).flags if flag[0] not in HIDDEN.get(target, ())}
-    assert set(found) == shown | {"--help"}
+    assert set(found) == shown | {"--help", "--explain"}
 
 
 def test_verbs_and_groups() -> None:

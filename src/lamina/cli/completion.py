@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+from .flags import EXPLAIN
 from .helptexts import HIDDEN
 from .registry import GROUPS, TOP
 
@@ -73,7 +74,7 @@ def candidates(words: Sequence[str]) -> tuple[list[str], bool]:
     if line.help:
         return [], False
     verb = load(target)
-    inner = Line(verb.flags, interspersed=verb.interspersed)
+    inner = Line((*verb.flags, EXPLAIN), interspersed=verb.interspersed)
     inner.take(rest)
     if inner.open or (current.startswith("-") and inner.flags_allowed):
         return inner.flags_or_value(current, HIDDEN.get(target, ()))
