@@ -19,6 +19,7 @@ import select
 import signal
 import socket
 from collections.abc import Callable, Sequence
+from time import monotonic, sleep
 
 from lamina.errors import ArchiveError, NotFound, StoreError
 from lamina.linux.prctl import set_parent_death_signal
@@ -125,7 +126,7 @@ class Stack:
             trash.discard(self.store, path)
 
     def _fork(self) -> _Worker:
-        assert len(os.listdir("/proc/self/task")) == 1, "a fork beside threads"
+        alone()
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         self.store.close(lazy=True)  # connections never cross a fork
         parent = os.getpid()
@@ -275,3 +276,9 @@ class Stack:
         return ingest.publish(store, self.driver, job.active, layer, self.lease)
 
 
+def alone() -> None:
+    """Asserts that this process has no other thread. One that was joined may take a moment more to be gone."""
+    end = monotonic() + 1
+    while len(os.listdir("/proc/self/task")) > 1:
+        assert monotonic() < end, "a fork beside threads"
+        sleep(0.001)

@@ -210,7 +210,8 @@ class Saving:
             if image.parent in ids:
                 entry["Parent"] = image.parent
             entry["LayerSources"] = {
-                layer.digest: {"mediaType": layer.media_type, "size": layer.size, "digest": layer.digest} for layer in layers}
+                layer.digest: {"mediaType": layer.media_type, "size": layer.size, "digest": layer.digest}
+                for layer in sorted(layers, key=lambda layer: layer.digest)}
             listed.append(entry)
             for name in names if layers else ():
                 repositories.setdefault(name.familiar_name, {})[name.tag] = layers[-1].digest[7:]
