@@ -3,8 +3,9 @@
 
 goldens/session.txt has a command line a line, in shell words without `docker`. Before it may stand marks, each ended by a blank:
 `tty` (stdin, stdout and stderr are one terminal of 100x40), `in=TEXT` (stdin; \\n is a newline), `wait` (a pause before it).
-In a line {id:NAME}, {short:NAME}, {image:NAME} and {imageshort:NAME} stand for ids of that container or image, {dir} for the directory in
-which everything runs, {port} for a port of the host that nobody has. There are box.tar, an image's tree with which docker reckons exactly 5 MB, and tiny.tar, with one file of 12 bytes.
+In a line {id:NAME}, {short:NAME}, {image:NAME} and {imageshort:NAME} stand for ids of that container or image, {dir} for the
+directory in which everything runs, {port} for a port of the host that nobody has. There are box.tar, the tree of an image that is
+exactly 5 MB by docker's reckoning, and tiny.tar, with one file of 12 bytes.
 """
 from __future__ import annotations
 

@@ -12,21 +12,12 @@ from lamina.cli.context import Cli
 from lamina.cli.main import main
 
 GOLDENS = json.loads((Path(__file__).parent / "goldens" / "usage_errors.json").read_text())
-# Where 26.1 has other words than the 20.10 client that recorded.
-NEWER = {
-    "Run a command in a new container": "Create and run a new container from an image",
-    "the Docker version information": "the lamina version information",
-    "Run a command in a running container": "Execute a command in a running container",
-}
 
 
 @pytest.mark.parametrize("case", GOLDENS, ids=lambda c: " ".join(c["argv"]))
 def test_same_text_and_exit_code(case: dict[str, Any], capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     code = main(case["argv"], Cli(str(tmp_path / "root"), str(tmp_path / "run")))
     out, err = capfd.readouterr()
-    wanted = case["stderr"]
-    for old, new in NEWER.items():
-        wanted = wanted.replace(old, new)
-    assert err == wanted.replace("docker", "lamina"), out
+    assert err == case["stderr"].replace("docker", "lamina").replace("Docker version", "lamina version"), out
     assert (code, out) == (case["code"], case["stdout"].replace("docker", "lamina"))
     assert not (tmp_path / "root").exists(), "a command line that is wrong must not touch the store"
