@@ -161,6 +161,9 @@ def test_export_import_and_what_each_is_for(lamina: Lamina, box: str, tmp_path: 
     assert lamina("run", "--rm", "--network", "none", "flat", "ls", "/happiness.txt").out == "/happiness.txt"
     refused = lamina("export", "-o", flat, "box")
     assert refused.returncode == 1 and "No such container: box" in refused.stderr and "`save` writes an image" in refused.stderr
+    refused = lamina("save", "-o", tmp_path / "saved.tar", "happy")
+    assert refused.returncode == 1 and "No such image: happy" in refused.stderr and "`export` writes a container's files" in refused.stderr
+    assert not (tmp_path / "saved.tar").exists()
 
 
 def test_rm_and_rmi(lamina: Lamina, lively: str, box: str) -> None:
