@@ -100,6 +100,8 @@ def test_between_two_runs(lamina: Lamina, box: str) -> None:
     ):  # fmt: skip
         done = lamina(*words)
         assert (done.returncode, done.stderr.strip()) == (1, text)
+    assert lamina("ps", "--format", "{{.Ports}}").out == ""
+    assert lamina("cp", "cc:/etc/passwd", "-").returncode == 0, "its files are there"
     assert len(os.listdir(fds)) <= first, "nothing was left open by the runs before"
     assert lamina("stop", "cc").out == "cc"
     shown = inspect(lamina, "cc")["State"]

@@ -121,7 +121,7 @@ class Files:
 def _view(containers: Containers, record: Record) -> View:
     state = containers.state(record)
     mounts: list[dict[str, Any]] = sorted(record.config["Mounts"], key=lambda mount: str(mount["Destination"]).count("/"))
-    if state.live:
+    if state.live and state.pid:  # none between two runs: then the union alone is there
         try:
             view = View(_root_of(state.pid, state.start_time))
         except OSError:

@@ -356,6 +356,8 @@ def ipc_donor(ref: str, store: Store) -> State:
     state = records.state(other.id)
     if not state.live:
         raise Conflict(f"failed to join IPC namespace: container {other.id} is not running")
+    if state.status == "restarting":
+        raise Conflict(f"Container {other.id} is restarting, wait until the container is running")
     if other.config["HostConfig"]["IpcMode"] in ("private", "none"):
         raise Conflict(f"failed to join IPC namespace: container {other.id}: non-shareable IPC "
                        "(hint: use IpcMode:shareable for the donor container)")  # fmt: skip
@@ -382,6 +384,8 @@ def pid_of(ref: str, store: Store) -> int:
     state = records.state(other.id)
     if not state.live:
         raise NotFound(f"cannot join PID of a non running container: {other.id}")
+    if state.status == "restarting":
+        raise Conflict(f"Container {other.id} is restarting, wait until the container is running")
     return state.pid
 
 

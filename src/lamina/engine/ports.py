@@ -138,7 +138,7 @@ def bound(paths: Paths, cid: str) -> dict[str, list[tuple[str, int]]]:
 def summary(paths: Paths, record: Record, state: State) -> list[dict[str, Any]]:
     """`Ports` of a ContainerSummary."""
     config, host = record.config["Config"], record.config["HostConfig"]
-    if not state.live or host["NetworkMode"] in ("host", "none"):
+    if not state.live or not state.pid or host["NetworkMode"] in ("host", "none"):
         return []
     have = bound(paths, record.id)
     rows: list[dict[str, Any]] = []
