@@ -66,6 +66,21 @@ def test_a_changed_module_is_read_anew(package: Path) -> None:
     assert set(told.values()) == {"found"}
 
 
+def test_packages_that_hold_nothing_are_packages(package: Path) -> None:
+    run(package, "import lamina.containers.state")
+    told = run(package, """
+import lamina.containers.state, lamina.cli
+made = lamina.containers
+assert made.__path__ == [made.__file__.rpartition("/")[0]] and made.__package__ == made.__spec__.name == made.__name__, vars(made)
+assert sys.modules["lamina.containers"] is made and made.state.State and lamina.cli.main.entry
+""")
+    assert told["lamina.cli"] == told["lamina.containers"] == "found"
+    changed = package / "containers" / "__init__.py"
+    changed.write_text(changed.read_text() + "\nCHANGED = 1\n")
+    for _ in range(2):
+        run(package, "import lamina.containers; assert lamina.containers.CHANGED == 1")
+
+
 def test_a_removed_module_is_gone(package: Path) -> None:
     run(package, "import lamina.cli.formats")
     (package / "cli" / "formats.py").unlink()

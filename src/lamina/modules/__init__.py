@@ -6,7 +6,8 @@ counts if its source has still the size and the time of change that were noted (
 and any damage, means the usual way. Made anew by a command that had to import a module the usual way, after its work is done.
 
 The file: the interpreter's magic number, 4 bytes; the length of the index, u32 little-endian; the index, marshal of {module:
-(offset, length, mtime, size, is_package)}; then the code objects, marshal, back to back. Offsets count from the file's start.
+(offset, length, mtime, size, kind)}, packages before what is in them; then the code objects, marshal, back to back. Offsets count
+from the file's start.
 """
 from __future__ import annotations
 
@@ -15,7 +16,7 @@ import posix
 import sys
 
 # What the import system itself runs on: it is loaded in every interpreter, importlib isn't.
-from _frozen_importlib import ModuleSpec
+from _frozen_importlib import ModuleSpec, module_from_spec
 from _frozen_importlib_external import MAGIC_NUMBER, SourceFileLoader
 
 TYPE_CHECKING = False
@@ -23,10 +24,11 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from types import CodeType, ModuleType
 
-    Entry = tuple[int, int, int, int, bool]
+    Entry = tuple[int, int, int, int, int]
 
 LIMIT = 64 << 20
 HEAD = 8  # bytes before the index
+MODULE, PACKAGE, EMPTY = 0, 1, 2  # kinds; EMPTY: a package that holds nothing but its docstring
 
 
 class Pack:
@@ -61,24 +63,39 @@ class Pack:
         if not name.startswith("lamina."):
             return None
         entry = self.index.get(name)
-        if entry is not None:
-            base = self.top + name[6:].replace(".", "/")
-            source = base + ("/__init__.py" if entry[4] else ".py")
-            try:
-                status = posix.stat(source)
-            except OSError:
-                status = None
-            if status is not None and int(status.st_mtime) == entry[2] and status.st_size == entry[3]:
-                loader = Loader(name, source)
-                loader.pack, loader.entry = self, entry
-                spec = ModuleSpec(name, loader, origin=source)
-                spec.has_location = True
-                spec.cached = self.path  # else the import system composes the name of the .pyc
-                if entry[4]:
-                    spec.submodule_search_locations = [base]
-                return spec
-        self.missed.append(name)
-        return None
+        spec = None if entry is None else self.spec_of(name, entry)
+        if spec is None:
+            self.missed.append(name)
+        return spec
+
+    def spec_of(self, name: str, entry: Entry) -> ModuleSpec | None:
+        """None for an entry that isn't of the source as it is."""
+        base = self.top + name[6:].replace(".", "/")
+        source = base + ("/__init__.py" if entry[4] else ".py")
+        try:
+            status = posix.stat(source)
+        except OSError:
+            return None
+        if int(status.st_mtime) != entry[2] or status.st_size != entry[3]:
+            return None
+        loader = Loader(name, source)
+        loader.pack, loader.entry = self, entry
+        spec = ModuleSpec(name, loader, origin=source)
+        spec.has_location = True
+        spec.cached = self.path  # else the import system composes the name of the .pyc
+        if entry[4]:
+            spec.submodule_search_locations = [base]
+        return spec
+
+    def make_empty(self) -> None:
+        """Makes the packages that hold nothing: an import costs ten times what there is to do."""
+        for name, entry in self.index.items():
+            parent, _, last = name.rpartition(".")
+            if entry[4] == EMPTY and name not in sys.modules and parent in sys.modules:
+                spec = self.spec_of(name, entry)
+                if spec is not None:
+                    made = sys.modules[name] = module_from_spec(spec)
+                    setattr(sys.modules[parent], last, made)
 
     def read(self, entry: Entry) -> bytes:
         """A module's bytes. Opened each time: a forked monitor closes what it has open, and another process may have put a new
@@ -128,6 +145,7 @@ def install() -> None:
     if _installed is None and not sys.flags.optimize and sys.implementation.cache_tag:
         _installed = Pack(__path__[0].rpartition("/")[0])
         sys.meta_path.insert(0, _installed)
+        _installed.make_empty()
 
 
 def renew() -> None:

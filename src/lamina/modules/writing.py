@@ -7,7 +7,7 @@ import posix
 import sys
 from _frozen_importlib_external import MAGIC_NUMBER
 
-from lamina.modules import HEAD
+from lamina.modules import EMPTY, HEAD, MODULE, PACKAGE
 
 PYC_HEAD = 16  # PEP 552: magic number, flags, mtime, size
 
@@ -30,8 +30,8 @@ def renew(top: str, path: str) -> None:
         posix.unlink(temporary)
 
 
-def compiled(directory: str, package: str) -> list[tuple[str, tuple[bytes, int, int, bool]]]:
-    """(module, (its code's marshal, mtime and size of its source, is_package)) for each module below that has a .pyc that is valid."""
+def compiled(directory: str, package: str) -> list[tuple[str, tuple[bytes, int, int, int]]]:
+    """(module, (its code's marshal, mtime and size of its source, kind)) for each module below that has a .pyc that is valid."""
     found = []
     suffix = f".{sys.implementation.cache_tag}.pyc"
     for name in sorted(posix.listdir(directory)):
@@ -48,17 +48,19 @@ def compiled(directory: str, package: str) -> list[tuple[str, tuple[bytes, int, 
             continue
         noted = [int.from_bytes(data[at : at + 4], "little") for at in (4, 8, 12)]
         if data[:4] == MAGIC_NUMBER and noted == [0, int(status.st_mtime), status.st_size]:
-            is_package = stem == "__init__"
-            found.append((package if is_package else f"{package}.{stem}", (data[PYC_HEAD:], noted[1], noted[2], is_package)))
+            code, kind = data[PYC_HEAD:], MODULE
+            if stem == "__init__":
+                kind = EMPTY if set(marshal.loads(code).co_names) <= {"__doc__", "__future__", "annotations"} else PACKAGE
+            found.append((f"{package}.{stem}" if kind == MODULE else package, (code, noted[1], noted[2], kind)))
     return found
 
 
-def pack(modules: dict[str, tuple[bytes, int, int, bool]]) -> bytes:
+def pack(modules: dict[str, tuple[bytes, int, int, int]]) -> bytes:
     """The file. The index's length depends on the offsets in it: marshal writes an int below 2**31 as five bytes, whatever it is."""
-    index = {name: (0, len(code), mtime, size, is_package) for name, (code, mtime, size, is_package) in modules.items()}
+    index = {name: (0, len(code), mtime, size, kind) for name, (code, mtime, size, kind) in modules.items()}
     at = HEAD + len(marshal.dumps(index, 2))
-    for name, (_, length, mtime, size, is_package) in index.items():
-        index[name] = (at, length, mtime, size, is_package)
+    for name, (_, length, mtime, size, kind) in index.items():
+        index[name] = (at, length, mtime, size, kind)
         at += length
     head = marshal.dumps(index, 2)
     return b"".join((MAGIC_NUMBER, len(head).to_bytes(4, "little"), head, *(code for code, *_ in modules.values())))
