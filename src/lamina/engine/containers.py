@@ -167,18 +167,21 @@ class Containers:
         self._started[record.id] = record
         return start.start(self, record, attach)
 
-    def finish(self, cid: str) -> None:
+    def finish(self, cid: str) -> bool:
         """After the exit of a container that this process has waited for: what it held is free when this returns.
 
-        A `--rm` container is gone for every verb; its monitor deletes the files. Otherwise only the address goes back.
+        A `--rm` container is gone for every verb; its monitor deletes the files. Otherwise only the address goes back. False when that
+        had to be left to the next command.
         """
         record = self._started.pop(cid, None) or self.records.find(cid)
         if record is None:
-            return  # another command has noticed the end first
+            return True  # another command has noticed the end first
         try:
             self._release(record)
-        except StoreError:  # a full disk, say; how the container ended is what counts, and the next command releases it
+        except StoreError:  # a full disk, say; how the container ended is what counts
             self.engine.store.give_up()
+            return False
+        return True
 
     def _release(self, record: Record) -> None:
         if record.auto_remove:

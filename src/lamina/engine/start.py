@@ -78,9 +78,9 @@ def start(containers: Containers, record: Record, attach: dict[str, bool] | None
                 client.close()
             if network.get("ports"):
                 engine.system.after_failed_start(record.id)
-            containers.finish(record.id)
+            if containers.finish(record.id):
+                presence.leave(marker)
             engine.reap_at_close = True  # there may be no monitor that removes anything
-            presence.leave(marker)
             raise
     client.warnings = warnings + more
     return client

@@ -36,8 +36,8 @@ def tidy(engine: Engine, cut_off: Sequence[Marker]) -> None:
                 engine.containers.records.remove(marker.container, anonymous_volumes=True)
             elif marker.what:
                 forget_exec(engine, marker)
-            elif marker.container:
-                after(engine.containers, marker.container)
+            elif marker.container and not after(engine.containers, marker.container):
+                continue
             done.append(path)
         except FileNotFoundError:
             continue  # another command was faster
@@ -49,34 +49,34 @@ def tidy(engine: Engine, cut_off: Sequence[Marker]) -> None:
         presence.leave(path)
 
 
-def after(containers: Containers, cid: str) -> None:
-    """After a killed monitor, or a start that nobody finished. A start that is under way sees to it itself."""
+def after(containers: Containers, cid: str) -> bool:
+    """After a killed monitor, or a start that nobody finished. A start that is under way sees to it itself. False if something is left."""
     paths = containers.engine.store.paths
     if containers.records.state(cid).lost:
         containers.engine.system.after_lost_monitor(cid)
-        return
+        return True
     try:
         bundle = FileLock(paths.container(cid) + "/lock")
         if not bundle.try_acquire():
-            return
+            return True
     except FileNotFoundError:
-        clean(containers, cid)  # it has been removed: its id is never used again
-        return
+        return clean(containers, cid)  # it has been removed: its id is never used again
     try:
-        clean(containers, cid)
+        return clean(containers, cid)
     finally:
         bundle.release()
 
 
-def clean(containers: Containers, cid: str) -> None:
-    """Unmounts, empties the cgroup, frees ports and address, of a container that doesn't run. For who keeps it from being started."""
+def clean(containers: Containers, cid: str) -> bool:
+    """Unmounts, empties the cgroup, frees ports and address, of a container that doesn't run. For who keeps it from being started. False
+    if not all of it could be done."""
     paths = containers.engine.store.paths
     run_dir = paths.run_container(cid)
     if os.path.isdir(run_dir):
         try:
             fd = lock(run_dir, timeout=0)
         except Conflict:
-            return  # a monitor lives, and tidies up by itself
+            return True  # a monitor lives, and tidies up by itself
         try:
             stopping.forget_ports(containers, cid)
             cleanup.remove_mount(paths.rootfs(cid))
@@ -85,7 +85,7 @@ def clean(containers: Containers, cid: str) -> None:
             cleanup.unlink(os.path.join(run_dir, SOCK))
         finally:
             os.close(fd)
-    containers.finish(cid)
+    return containers.finish(cid)
 
 
 def forget_exec(engine: Engine, marker: Marker) -> None:

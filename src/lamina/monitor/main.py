@@ -563,9 +563,12 @@ class Container(loop.Session):
 
 
 def heed(init: Init) -> None:
-    """If it died meanwhile, its own words are the reason why something with it has failed: raises them."""
-    if loop.has_ended(init.pidfd):
-        init.wait_ready()
+    """If it died meanwhile, its own words are the reason why something with it has failed: raises them. Its namespaces go a moment before
+    it does."""
+    for _ in range(50):
+        if loop.has_ended(init.pidfd):
+            init.wait_ready()
+        time.sleep(0.002)
 
 
 def get_ready() -> None:
