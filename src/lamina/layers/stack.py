@@ -22,6 +22,7 @@ from collections.abc import Callable, Sequence
 from time import monotonic, sleep
 
 from lamina.errors import ArchiveError, NotFound, StoreError
+from lamina.linux.ns import threads
 from lamina.linux.prctl import set_parent_death_signal
 from lamina.store import trash
 from lamina.store.lease import Lease
@@ -279,6 +280,6 @@ class Stack:
 def alone() -> None:
     """Asserts that this process has no other thread. One that was joined may take a moment more to be gone."""
     end = monotonic() + 1
-    while len(os.listdir("/proc/self/task")) > 1:
+    while threads() > 1:
         assert monotonic() < end, "a fork beside threads"
         sleep(0.001)

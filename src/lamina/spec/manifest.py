@@ -89,9 +89,10 @@ def parse(data: bytes, expected: str = "", what: str = "manifest") -> Manifest |
     """The manifest or index in `data`. `expected`: the media type by which it was announced ("" where nobody said). ArchiveError
     otherwise, naming `what`."""
     value = document.parse(data, what, document.MANIFEST_LIMIT)
-    if "fsLayers" in value or "signatures" in value or value.get("schemaVersion") == 1:
+    version = _get(value, "schemaVersion", int, what)
+    if "fsLayers" in value or "signatures" in value or version == 1:
         raise ArchiveError(f"{what} has Docker's schema 1, which is not supported", hint="pull and push it again with a newer docker")
-    if value.get("schemaVersion") != 2 or isinstance(value["schemaVersion"], bool):
+    if version != 2:
         raise ArchiveError(f"{what} has no schemaVersion 2")
     stated = _get(value, "mediaType", str, what) or ""
     if stated and expected and stated != expected:
