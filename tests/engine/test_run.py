@@ -329,7 +329,7 @@ def test_bridge_network(lamina: Lamina, box: str) -> None:
 
 
 def test_unapplied_flags_are_refused(lamina: Lamina, box: str) -> None:
-    for flag in (["--blkio-weight", "100"], ["-p", "80:80/sctp"], ["--gpus", "all"], ["--userns", "host"], ["--no-such-flag"]):
+    for flag in (["--kernel-memory", "50m"], ["-p", "80:80/sctp"], ["--gpus", "all"], ["--userns", "private"], ["--no-such-flag"]):
         done = lamina("run", *flag, "box", "true")
         assert done.returncode == 125 and flag[0].lstrip("-") in done.stderr, (flag, done.stderr)
     assert lamina("ps", "-aq").out == ""
