@@ -140,6 +140,8 @@ class Containers:
             steps.tell(f"wrote down container {steps.short(cid)} under the name {bare}, and made its bundle {bundle}")
         try:
             layers.prepare_container(cid, image.chain_id)
+            if not starting and not record.auto_remove:
+                layers.sync_container(cid, record.driver)
         except BaseException:
             self.records.remove(cid)
             if created_volumes:

@@ -142,7 +142,7 @@ def launch(containers: Containers, plan: dict[str, Any], attach: dict[str, bool]
     if steps.tell is not None:
         steps.tell("handed the plan to a monitor of the exec's own")
     try:
-        meanwhile(containers.engine, None, sync=False)
+        meanwhile(containers.engine, None)
         client.wait_started(START_TIMEOUT)
         if steps.tell is not None:
             steps.tell("heard from the monitor that the process runs", now=True)

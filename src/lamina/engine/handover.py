@@ -11,17 +11,20 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from lamina.containers.store import Record
     from lamina.monitor.client import Client
 
     from .engine import Engine
 
 
-def meanwhile(engine: Engine, attach: dict[str, bool] | None, *, sync: bool) -> None:
-    """What can be done while the monitor is at work: the record becomes durable, and who doesn't stay looks for what is to tidy up."""
-    if sync:
+def meanwhile(engine: Engine, attach: dict[str, bool] | None, *, keep: Record | None = None) -> None:
+    """What can be done while the monitor is at work: the container to keep becomes durable, and who doesn't stay looks for what is to
+    tidy up."""
+    if keep is not None:
+        engine.layer_store.sync_container(keep.id, keep.driver)
         engine.store.db.sync()
         if steps.tell is not None:
-            steps.tell("synced the database's log to the disk")
+            steps.tell("synced its directories and the database's log to the disk")
     if engine.meanwhile is not None:
         engine.meanwhile()
     if attach is None:

@@ -69,7 +69,7 @@ def start(containers: Containers, record: Record, attach: dict[str, bool] | None
             client = launch(engine, plan, attach)
             if steps.tell is not None:
                 steps.tell("handed the plan to a monitor, a process of its own that stays as long as the container runs")
-            meanwhile(engine, attach, sync=not record.auto_remove)
+            meanwhile(engine, attach, keep=None if record.auto_remove else record)
             client.wait_started(START_TIMEOUT)
             if steps.tell is not None:
                 steps.tell(f"heard from the monitor that container {steps.short(record.id)} runs", now=True)

@@ -7,10 +7,12 @@ import os
 from collections.abc import Sequence
 
 from lamina.errors import Conflict, LaminaError
+from lamina.layers.chain import WHOLE_TREES
 from lamina.monitor import cleanup, execmon
 from lamina.monitor.lock import lock
 from lamina.monitor.sockets import SOCK
 from lamina.store import check, presence
+from lamina.util import steps
 from lamina.util.identity import my_start_time
 from lamina.util.lock import FileLock
 
@@ -43,10 +45,25 @@ def tidy(engine: Engine, cut_off: Sequence[Marker]) -> None:
             continue  # another command was faster
         except (LaminaError, OSError):
             continue
+    if any(not marker.container for marker in cut_off):  # maybe all who were at work when the power went
+        remove_half_made(engine.containers)
     engine.system.reap()
     check.sweep(engine.store)
     for path in done:
         presence.leave(path)
+    if steps.tell is not None:
+        steps.tell(f"put right what killed commands and monitors had left: {len(done)}")
+
+
+def remove_half_made(containers: Containers) -> None:
+    """Containers whose row was on the disk before their directories were when the power went: nobody was ever told their ids."""
+    paths = containers.engine.store.paths
+    records = containers.records.list()
+    being_made = presence.containers(paths.runroot)  # after the rows: who makes one is there before its row, until all of it is
+    for record in records:
+        needed = [paths.container_upper(record.id), *([] if record.driver in WHOLE_TREES else [paths.container_work(record.id)])]
+        if record.id not in being_made and not all(map(os.path.isdir, needed)) and not os.path.lexists(paths.container_state(record.id)):
+            containers.records.remove(record.id, anonymous_volumes=True)
 
 
 def after(containers: Containers, cid: str) -> bool:

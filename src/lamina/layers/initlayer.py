@@ -21,6 +21,7 @@ from lamina.util.atomic import fsync_dir
 from lamina.util.ids import new_id
 
 from . import driver as drivers
+from .ingest import sync
 
 # Path, kind, mode: docker's modes. What is there already stays; a link in place of a file would send the mount elsewhere and is replaced.
 PLACES: tuple[tuple[str, str, int], ...] = (
@@ -43,6 +44,7 @@ def make(store: Store, driver: drivers.Driver, key: str, parents: Sequence[str],
         finally:
             os.close(root)
         trash.discard(store, active + "/work")
+        sync(active)
         with store.db.write(durable=False):
             # An init layer of the same image that was removed a moment ago goes first.
             moved = removal.settle(store, removal.LAYER_DATA, key)

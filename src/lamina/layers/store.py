@@ -10,6 +10,7 @@ import os
 
 from lamina.errors import NotFound, StoreError
 from lamina.util import steps
+from lamina.util.atomic import fsync_dir
 
 from . import chain
 from .drivers import load
@@ -144,6 +145,16 @@ class LayerStore:
         active = self.store.paths.container(container_id) + "/rw"
         self.driver.prepare(active, parents)
         return self.driver.mounts(active, parents)
+
+    def sync_container(self, container_id: str, driver: str) -> None:
+        """Makes durable what `prepare_container` made, before anybody is told of the container."""
+        bundle = self.store.paths.container(container_id)
+        if driver in chain.WHOLE_TREES:
+            from .ingest import sync
+
+            sync(bundle + "/rw")
+        for path in (bundle + "/rw/diff", bundle + "/rw", bundle, self.store.paths.containers):
+            fsync_dir(path)
 
     def container_mount(self, container_id: str, top: str, driver: str) -> Mount:
         """How to mount the root of a container that exists; `driver` is the one in its row."""

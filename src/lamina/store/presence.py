@@ -80,6 +80,11 @@ def take(path: str, name: str) -> str:
     return target
 
 
+def containers(runroot: str) -> set[str]:
+    """Ids of the containers that somebody, living or dead, is at work on."""
+    return {name.split("-")[2] for name in os.listdir(f"{runroot}/{DIRECTORY}") if name.count("-") > 1}
+
+
 def cut_off(runroot: str, container: str = "") -> list[Marker]:
     """Those whose process is gone; of one container only, if it is named. For each command's end, so it asks no more than it must: whether
     a pid has become another process's costs some 50 us to see, so where many are at work it is asked of a few, others each time."""

@@ -16,11 +16,12 @@ REPO = Path(__file__).resolve().parents[3]
 sys.path[:0] = [str(REPO / "src"), str(REPO)]
 
 ABSENT = ""
+REMOVALS = ("rmi", "rm")
 Allowed = dict[str, set[str]]
 
 
 def allowed(marks: list[dict[str, Any]], every: list[dict[str, Any]]) -> Allowed:
-    """Name -> image ids that it may stand for after a cut behind `marks`, or ABSENT. What has ended is certain, what has begun isn't."""
+    """Name -> ids that it may stand for after a cut behind `marks`, or ABSENT. What has ended is certain, what has begun isn't."""
     names: Allowed = {}
     for mark in marks:
         name = mark.get("name")
@@ -28,11 +29,11 @@ def allowed(marks: list[dict[str, Any]], every: list[dict[str, Any]]) -> Allowed
             continue
         before = names.get(name, {ABSENT})
         if mark["at"] == "end":
-            names[name] = {ABSENT} if mark["what"] == "rmi" else {mark["image"]}
-        elif mark["what"] == "rmi":
+            names[name] = {ABSENT} if mark["what"] in REMOVALS else {mark["id"]}
+        elif mark["what"] in REMOVALS:
             names[name] = before | {ABSENT}
         else:
-            names[name] = before | {m["image"] for m in every if m.get("at") == "end" and m["name"] == name and m["what"] != "rmi"}
+            names[name] = before | {m["id"] for m in every if m.get("at") == "end" and m["name"] == name and m["what"] not in REMOVALS}
     return names
 
 
@@ -79,7 +80,8 @@ def main() -> list[str]:
 
     lamina("ps", "-a")  # any next command finishes what was cut off
     lamina("system", "check", "--full")
-    there = dict(line.split() for line in lamina("images", "--no-trunc", "--format", "{{.Repository}} {{.ID}}").splitlines())
+    containers = lamina("ps", "-a", "--no-trunc", "--format", "{{.Names}} {{.ID}}")
+    there = dict(line.split() for line in (lamina("images", "--no-trunc", "--format", "{{.Repository}} {{.ID}}") + containers).splitlines())
     for name, ids in allowed(marks, every).items():
         if there.get(name, ABSENT) not in ids:
             wrong.append(f"{name} is {there.get(name) or 'not there'} instead of {' or '.join(i or 'not there' for i in ids)}")
@@ -87,6 +89,8 @@ def main() -> list[str]:
     for name in ("w0-0", "w1-0"):
         if name in there:
             lamina("run", "--rm", "--network", "none", name, "true")
+    for line in containers.splitlines():
+        lamina("start", line.split()[1])
     lamina("system", "reset", "--force")
     return wrong
 

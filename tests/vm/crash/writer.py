@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Imports, commits, tags and removes images on a disk whose power will be cut; says on that disk what it was told.
+"""Makes, tags and removes images, makes and removes containers, on a disk whose power will be cut; says on that disk what it was told.
 
 Run inside the virtual machine: writer.py CHECKOUT FS ROOT RUNROOT OPERATIONS. /dev/vdb holds a file system of FS_BYTES and behind it an
 area of marks. A mark is written past all caches but the drive's, without a flush, at once when a command has said that something is
@@ -103,16 +103,16 @@ class Worker:
         done = subprocess.run([*self.prefix, *args], input=stdin, stdout=subprocess.PIPE, check=True)
         return done.stdout.decode().strip()
 
-    def told(self, what: str, name: str, *args: str, image: str = "", stdin: bytes = b"") -> str:
+    def told(self, what: str, name: str, *args: str, id: str = "", stdin: bytes = b"") -> str:
         """Runs a command; the mark of its end is written as soon as its first line is there, or, if it says nothing, at its exit."""
-        self.marks.add(at="begin", what=what, name=name, image=image)
+        self.marks.add(at="begin", what=what, name=name, id=id)
         command = subprocess.Popen([*self.prefix, *args], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         assert command.stdin and command.stdout
         feeder = threading.Thread(target=_feed, args=(command.stdin, stdin))
         feeder.start()
         line = command.stdout.readline().decode().strip()
         if line or command.wait() == 0:
-            self.marks.add(at="end", what=what, name=name, image=image or line)
+            self.marks.add(at="end", what=what, name=name, id=id or line)
         command.stdout.read()
         feeder.join()
         if command.wait() != 0:
@@ -141,23 +141,23 @@ class Worker:
                 self.commit()
             elif what == "tag":
                 name, image = self.dice.choice(self.images)
-                self.told("tag", f"t{self.number}", "tag", name, f"t{self.number}", image=image)
+                self.told("tag", f"t{self.number}", "tag", name, f"t{self.number}", id=image)
             elif what == "rmi" and len(self.images) > 1:
                 name, image = self.images.pop(self.dice.randrange(1, len(self.images)))
                 self.bases = [base for base in self.bases if base != name]
-                self.told("rmi", name, "rmi", name, image=image)
+                self.told("rmi", name, "rmi", name, id=image)
 
     def commit(self) -> None:
         """Of a container that was written to by `cp`, or that is writing still."""
         container, base = f"c{self.number}", self.dice.choice(self.bases)
         if self.dice.random() < 0.3:
             script = "n=0; while :; do n=$((n+1)); seq $n 200 >/root/$n; rm -rf /tmp/x; mkdir /tmp/x; done"
-            self.lamina("run", "-d", "--name", container, "--network", "none", base, "sh", "-c", script)
+            self.told("run", container, "run", "-d", "--name", container, "--network", "none", base, "sh", "-c", script)
         else:
-            self.lamina("create", "--name", container, "--network", "none", base, "sh")
+            self.told("create", container, "create", "--name", container, "--network", "none", base, "sh")
         self.lamina("cp", "-", f"{container}:/root", stdin=some_tar(self.dice))
         self.bases.append(self.make("commit", "commit", container))
-        self.lamina("rm", "-f", container)
+        self.told("rm", container, "rm", "-f", container)
 
 
 def _feed(pipe: Any, data: bytes) -> None:
