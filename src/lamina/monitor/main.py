@@ -27,7 +27,7 @@ from lamina.containers import state as states
 from lamina.linux import ns, signals
 from lamina.monitor import cleanup, loop, protocol
 from lamina.monitor.lock import lock as lock
-from lamina.monitor.making import Making
+from lamina.monitor.making import Making, donors
 from lamina.monitor.making import get_ready as get_ready
 from lamina.monitor.restarts import NEVER, Restarts
 from lamina.monitor.sockets import SOCK
@@ -76,6 +76,7 @@ class Container(Making):
         self.stop_signal = signals.parse(plan.get("stop_signal") or "SIGTERM")
         self.restarts = Restarts(plan.get("restart") or {}, self.stop_signal)
         self.state.restart_count = self.restarts.count
+        self.donors: dict[int, int] = {}
         self.lock_fd = -1
         self.marker = ""
         self.clean = True  # False: something could not be undone, and the next command shall come for it
@@ -93,6 +94,7 @@ class Container(Making):
             steps.tell(f"took the plan, as process {self.state.monitor_pid} of the host; clients find it at {run_dir}/{SOCK}")
         self.undo_last.append(("socket", self.close_socket))
         self.mount_root()
+        self.donors = donors(self.plan["spec"])
         self.begin()
 
     def begin(self) -> None:
@@ -205,12 +207,22 @@ class Container(Making):
                 self._turn(left * 1000 + 1)
             if self.restarts.cancelled:
                 return False
+            self.check_donors()
             self.begin()
         except BaseException as e:
             self.rewind(self.undo)
             state.error = protocol.describe(e)["message"]
             return False
         return True
+
+    def check_donors(self) -> None:
+        """Before another run: the containers whose namespaces it joins are the same as before."""
+        try:
+            same = donors(self.plan["spec"]) == self.donors
+        except ProcessLookupError:
+            same = False
+        if not same:
+            raise errors.StartError("the container whose namespaces it joins has ended, or was started again")
 
     def note_end(self, code: int, status: str) -> None:
         """Writes down that a run has ended, and how. The host's ports are free, and nobody of the container lives, when this returns."""

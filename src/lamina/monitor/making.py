@@ -9,7 +9,7 @@ import os
 import time
 
 import lamina.errors as errors
-from lamina.linux import fs, mount
+from lamina.linux import fs, mount, ns
 from lamina.linux._libc import AT_FDCWD
 from lamina.monitor import cleanup, launch, loop, place
 from lamina.monitor.filling import fill_process, read_seccomp
@@ -268,6 +268,17 @@ class Making(loop.Session):
         if self.init is not None and self.init.pidfd >= 0:
             self.init.abort()
         self.init, self.pid, self.pidfd = None, 0, -1
+
+
+def donors(spec: dict[str, Any]) -> dict[int, int]:
+    """Start times of the processes whose namespaces are joined (/proc/<pid>/ns/...): a pid alone may mean another one by the next run.
+    ProcessLookupError if one has gone."""
+    found = {}
+    for entry in (spec.get("linux") or {}).get("namespaces") or ():
+        words = str(entry.get("path") or "").split("/")
+        if words[:2] == ["", "proc"] and words[2].isdigit():
+            found[int(words[2])] = ns.start_time(int(words[2]))
+    return found
 
 
 def heed(init: Init) -> None:
