@@ -43,6 +43,8 @@ def test_verbs_and_groups() -> None:
 @pytest.mark.parametrize(("words", "answer"), [
     (["run", "--network", "n"], (["none"], False)),
     (["run", "--network=n"], (["--network=none"], False)),
+    (["run", "--restart", "un"], (["unless-stopped"], False)),
+    (["run", "-a", "std"], (["stderr", "stdin", "stdout"], False)),
     (["run", "-v", ""], ([], True)),
     (["run", "-itv", ""], ([], True)),
     (["run", "--rm", "box", "--net"], ([], True)),

@@ -26,7 +26,9 @@ RUNNING_ONLY = ("exec:exec", "lifecycle:kill", "lifecycle:stop", "manage:attach"
 # Flags whose values are words of a short list; and those that are files.
 VALUES = {
     "cap-add": "all", "cap-drop": "all", "driver": "local", "log-level": "debug info warn error fatal", "network": "bridge host none",
-    "signal": "HUP INT KILL QUIT TERM USR1 USR2", "type": "container image volume",
+    "signal": "HUP INT KILL QUIT TERM USR1 USR2", "type": "container image volume", "pull": "always missing never",
+    "ipc": "host none private shareable", "restart": "always no on-failure unless-stopped", "log-driver": "json-file none",
+    "cgroupns": "host private", "pid": "host", "uts": "host", "attach": "stdin stdout stderr",
 }  # fmt: skip
 FILE_FLAGS = frozenset(("env-file", "label-file", "output", "root", "runroot", "volume", "cidfile"))
 

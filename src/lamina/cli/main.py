@@ -294,4 +294,7 @@ def _help(cli: Cli, words: list[str]) -> int:
         return _run(cli, words[0], TOP[words[0]], ["--help"])
     if words[0] in GROUPS and (len(words) == 1 or words[1] in GROUPS[words[0]]):
         return _group(cli, words[0], [*words[1:2], "--help"])
-    raise CliError(f"unknown help topic: {' '.join(words)}")
+    from .absent import verb
+
+    reason = verb(*words)
+    raise CliError(f"lamina has no '{' '.join(words)}': {reason}" if reason else f"unknown help topic: {' '.join(words)}")
