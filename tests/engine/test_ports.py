@@ -306,6 +306,26 @@ def test_killed_monitor(lamina: Lamina, box: str, flags: tuple[str, ...]) -> Non
     assert "elements" not in published(lamina)
 
 
+def test_after_a_restart(lamina: Lamina, box: str) -> None:
+    """Its policy's restart publishes the same port again, for the new process space."""
+    port = free_port()
+    run(lamina, "web", "--restart", "always", "-p", f"{port}:80")
+    cid = lamina("inspect", "-f", "{{.Id}}", "web").out
+    file = lamina.root / "containers" / cid / "state.json"
+    first = json.loads(file.read_text())
+    os.kill(first["pid"], signal.SIGKILL)
+    end = time.monotonic() + 30
+    while (now := json.loads(file.read_text()))["pid"] in (0, first["pid"]) and time.monotonic() < end:
+        time.sleep(0.02)
+    assert now["monitor_pid"] == first["monitor_pid"] and now["restart_count"] == 1
+    with netlab.Server(Inside(now["pid"]), "0.0.0.0", 80):  # type: ignore[arg-type]
+        assert ask("127.0.0.1", port) and ask("::1", port)
+    assert f"0.0.0.0:{port}" in lamina("port", "web", "80").out.splitlines()
+    lamina("rm", "-f", "web").check()
+    assert "elements" not in published(lamina)
+    assert ask("127.0.0.1", port, 1) is None
+
+
 def test_other_networks(lamina: Lamina, box: str) -> None:
     port = free_port()
     done = lamina("run", "--rm", "--network", "host", "-p", f"{port}:80", "box", "true")

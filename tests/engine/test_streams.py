@@ -12,6 +12,7 @@ import json
 import os
 import pty
 import select
+import shlex
 import signal
 import struct
 import subprocess
@@ -22,6 +23,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+
+from lamina.runtime.cgroups import Cgroup
 
 if TYPE_CHECKING:
     from tests.conftest import Lamina
@@ -190,6 +193,30 @@ def test_lossless_under_a_reader_that_stands_still(lamina: Lamina, box: str, siz
     assert one.wait(60) == 9 and left == 0 and not stops
     assert got.digest() == expected.digest()
     assert most < 40 << 20, "bounded, while the writer was stopped with most of it still to come"
+
+
+def test_what_the_end_of_a_session_leaves(lamina: Lamina, box: str) -> None:
+    """A logout, a CI job's end: whoever kills all that is in the cgroup it was started from meets neither monitor nor container."""
+    job = Cgroup.create(f"/lmtest-{os.getpid()}-job", {})
+    try:
+        script = "i=0; while :; do i=$((i+1)); echo $i; sleep 0.05; done"
+        words = shlex.join([*lamina.prefix, "run", *OFF, "box", "sh", "-c", script])
+        line = words.replace(" run ", " run -d --name back ") + "; " + words.replace(" run ", " run --name front ")
+        shell = subprocess.Popen(["sh", "-c", line], stdout=subprocess.DEVNULL, start_new_session=True, preexec_fn=job.enter_self)
+        until(lambda: sorted(lamina("ps", "--format", "{{.Names}}").out.split()) == ["back", "front"])
+        assert shell.pid in job.procs(), "control: it is in the cgroup"
+        os.killpg(shell.pid, signal.SIGHUP)
+        job.kill()
+        assert shell.wait(30) < 0
+    finally:
+        until(lambda: not job.procs())
+        job.remove()
+    for name in ("back", "front"):
+        before = len(lamina("logs", name).out.split())
+        until(lambda name=name, before=before: len(lamina("logs", name).out.split()) > before + 2)
+        lamina("kill", name).check()
+        said = [int(word) for word in lamina("logs", name).out.split()]
+        assert said == list(range(1, len(said) + 1)), "its log is complete"
 
 
 def test_the_log_is_complete_up_to_its_limit(lamina: Lamina, box: str) -> None:
