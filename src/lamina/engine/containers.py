@@ -197,9 +197,9 @@ class Containers:
         from lamina.network import ipam
 
         with self.engine.store.db.write(durable=False) as db:
-            ipam.release(db, record.id)
-        if steps.tell is not None:
-            steps.tell(f"gave back what container {steps.short(record.id)} held while it ran: its address")
+            given = ipam.release(db, record.id)
+        if steps.tell is not None and given:
+            steps.tell(f"gave back the address of container {steps.short(record.id)}")
 
     def delete_row(self, record: Record, *, anonymous_volumes: bool) -> bool:
         """Row, name, address and references, in one transaction; the files are left to the removal journal."""

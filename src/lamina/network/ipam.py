@@ -54,6 +54,6 @@ def _next(taken: set[int], last: int, size: int) -> int:
     return -1
 
 
-def release(db: DB, container_id: str) -> None:
-    """Give back all addresses of a container. Call inside `db.write()`; no error if it has none."""
-    db.execute("DELETE FROM endpoints WHERE container_id = ?", (container_id,))
+def release(db: DB, container_id: str) -> int:
+    """Give back all addresses of a container; how many. Call inside `db.write()`; no error if it has none."""
+    return db.changes("DELETE FROM endpoints WHERE container_id = ?", (container_id,))
