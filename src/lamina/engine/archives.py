@@ -53,14 +53,15 @@ class Archives:
 
     def load(
         self, source: str | int, *, platform: str = "", keep_blobs: bool = False, tell: Tell | None = None,
-        copied: Callable[[int], None] | None = None,
+        copied: Callable[[int], None] | None = None, commit: Callable[[], None] | None = None,
     ) -> Loaded:  # fmt: skip
         """Loads the images of an archive: a path (file or directory), or a descriptor to read from. `copied` hears of an archive that has
-        to be copied first, as it is compressed or a pipe."""
+        to be copied first, as it is compressed or a pipe; `commit` is called before the last step, which makes all of it count."""
         wanted = platforms.parse(platform) if platform else None
         store = self.engine.store
         opened = bundle.open_fd(store, source, tell=copied) if isinstance(source, int) else bundle.open_path(store, source, tell=copied)
         with opened:
             if steps.tell is not None:
                 steps.tell("opened the archive, and takes from it what isn't here yet")
-            return load(self.engine.image_store, opened, platform=wanted, keep_blobs=keep_blobs, tell=tell)
+            return load(self.engine.image_store, opened, platform=wanted, keep_blobs=keep_blobs, tell=tell,
+                        commit=commit)  # fmt: skip

@@ -6,13 +6,13 @@ from __future__ import annotations
 import os
 import signal
 import stat
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 from lamina.cli.context import Cli, CliError, add_site_packages, write_all
 from lamina.cli.flags import Opts, Verb
 from lamina.cli.progress import Progress
+from lamina.errors import LaminaError
 
 FORMATS = ("docker-archive", "oci-archive", "oci-dir", "docker-dir")
 SAVED = {"saving": "Saving layer", "compressing": "Compressing layer", "done": "Saved"}
@@ -32,7 +32,8 @@ def save(cli: Cli, opts: Opts, args: list[str]) -> int:
     else:
         check_output(output, directory)
     add_site_packages()  # zstandard
-    with interruptible("save interrupted: nothing was written" if output else ""), Progress(cli, 2, quiet=opts["quiet"]) as progress:
+    text = "save interrupted: nothing was written" if output else "save interrupted"
+    with Interruptible(cli, text) as interrupts, Progress(cli, 2, quiet=opts["quiet"]) as progress:
         saving = cli.engine.archives.saving(
             args, form=form, platform=opts["platform"], compression=opts["compression"], preserve_digests=opts["preserve-digests"],
             tell=shown(progress, SAVED),
@@ -40,9 +41,9 @@ def save(cli: Cli, opts: Opts, args: list[str]) -> int:
         if not output:
             saving.write(lambda data: write_all(1, data))
         elif directory:
-            to_directory(output, saving)
+            to_directory(output, saving, interrupts)
         else:
-            to_file(output, saving)
+            to_file(output, saving, interrupts)
     for note in saving.notes:
         cli.err(f"Note: {note}")
     return 0
@@ -60,7 +61,7 @@ def check_output(output: str, directory: bool) -> None:
         raise CliError(f'failed to save image: invalid output path: "{output}" is a directory')
 
 
-def to_file(output: str, saving: Any) -> None:
+def to_file(output: str, saving: Any, interrupts: Interruptible) -> None:
     """Whole or not at all, mode 0600; a device or a pipe is written to as it is."""
     from lamina.util.writeback import Steady
 
@@ -84,6 +85,7 @@ def to_file(output: str, saving: Any) -> None:
         except OSError as error:
             error.filename = error.filename or output
             raise
+        interrupts.commit()
         os.rename(partial, target)
     except BaseException:
         os.unlink(partial)
@@ -93,7 +95,7 @@ def to_file(output: str, saving: Any) -> None:
     sync_directory(os.path.dirname(target))
 
 
-def to_directory(output: str, saving: Any) -> None:
+def to_directory(output: str, saving: Any, interrupts: Interruptible) -> None:
     import shutil
 
     target = os.path.realpath(output)
@@ -101,6 +103,7 @@ def to_directory(output: str, saving: Any) -> None:
     os.mkdir(partial, 0o700)
     try:
         saving.write_directory(partial)
+        interrupts.commit()
         os.rename(partial, target)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
@@ -123,10 +126,11 @@ def load(cli: Cli, opts: Opts, args: list[str]) -> int:
         raise CliError("requested load from stdin, but stdin is empty")
     add_site_packages()  # zstandard
     fd = 1 if cli.is_tty(1) else 2
-    with interruptible("load interrupted: nothing was loaded"), Progress(cli, fd, quiet=opts["quiet"]) as progress:
+    with (Interruptible(cli, "load interrupted: nothing was loaded") as interrupts,
+          Progress(cli, fd, quiet=opts["quiet"]) as progress):  # fmt: skip
         done = cli.engine.archives.load(
             source, platform=opts["platform"], keep_blobs=opts["keep-blobs"], tell=shown(progress, LOADED),
-            copied=lambda count: progress.show("archive", "archive", "Reading", count),
+            copied=lambda count: progress.show("archive", "archive", "Reading", count), commit=interrupts.commit,
         )  # fmt: skip
     for name, before in done.names:
         if before:
@@ -146,21 +150,47 @@ def shown(progress: Progress, words: dict[str, str]) -> Callable[[str, str, int,
     return tell
 
 
-@contextmanager
-def interruptible(text: str) -> Iterator[None]:
-    """SIGTERM and SIGHUP undo what was begun, as Ctrl-C does; `text` says so."""
+class Interruptible:
+    """SIGINT, SIGTERM and SIGHUP undo what was begun, once and wherever it is; `text` says so. A context manager. Not any more after
+    `commit`, which stands before the last step: what is done then is done."""
 
-    def stop(number: int, frame: object) -> None:
-        raise KeyboardInterrupt
+    def __init__(self, cli: Cli, text: str) -> None:
+        self._cli = cli
+        self._text = text
+        self._armed = True
+        self._stopped = False
+        self._old: dict[int, Any] = {}
 
-    old = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGHUP)}
-    try:
-        yield
-    except KeyboardInterrupt:
-        raise CliError(text, 130)
-    finally:
-        for number, handler in old.items():
+    def commit(self) -> None:
+        self._armed = False
+
+    def _stop(self, number: int, frame: object) -> None:
+        if self._armed:
+            self._armed, self._stopped = False, True
+            raise KeyboardInterrupt
+
+    def __enter__(self) -> Interruptible:
+        self._old = {number: signal.signal(number, self._stop) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        self._armed = False
+        for number, handler in self._old.items():
             signal.signal(number, handler)
+        if kind is not None and self._stopped:  # whatever the interrupt has become on its way
+            sweep(self._cli)
+            raise CliError(self._text, 130) from None
+
+
+def sweep(cli: Cli) -> None:
+    """An interrupt comes between any two steps, also between making a thing and noting it."""
+    from lamina.engine.engine import Engine
+
+    try:
+        with Engine(cli.root, cli.runroot) as engine:
+            engine.images.sweep()
+    except (LaminaError, OSError):
+        pass  # the next sweep comes for it
 
 
 PLATFORM = ("platform", "", "string", "")

@@ -33,16 +33,19 @@ class Loaded:
 
 
 def load(images: ImageStore, bundle: Bundle, *, platform: Platform | None = None, keep_blobs: bool = False,
-         tell: Tell | None = None) -> Loaded:
+         tell: Tell | None = None, commit: Callable[[], None] | None = None) -> Loaded:
     """Loads everything that is in the archive (for one platform, if it is given). Durable when it returns; on any error nothing stays.
 
-    keep_blobs: keep compressed layers as they came too, so that what is saved or pushed again has the same manifest digest.
+    `commit` is called when everything is there but the last transaction. keep_blobs: keep compressed layers as they came, too, so that
+    what is saved or pushed again has the same manifest digest.
     """
     plan = make(bundle, platform)
     done = Loaded()
     with create.making(images, "load") as lease:
         verified: set[tuple[int, int]] = set()
         sizes = {image.id: _layers(images, image, lease, verified, keep_blobs, tell) for image in plan.images.values()}
+        if commit is not None:
+            commit()
         _insert(images, plan, sizes, done)
     for image in plan.images.values():
         create.tell(images.store, "load", image.id, image.id)
