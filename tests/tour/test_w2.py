@@ -146,7 +146,8 @@ def test_a_container_sees_the_names_of_layers_and_cant_open_one(lamina: Lamina, 
         merged = lamina("mount", "inside").out
         assert len(names) >= 4 and all(os.path.isdir(name) for name in names), "the control: on the host they are there"
         asked = [*names, merged, lamina("mount", "other").out, str(lamina.root), "/proc/1/root" + names[0], "/etc"]
-        opened = lamina("exec", "inside", "sh", "-c", 'for name; do ls "$name" >/dev/null 2>&1 && echo "$name"; done; true', "sh", *asked).out
+        ask = 'for name; do ls "$name" >/dev/null 2>&1 && echo "$name"; done; true'
+        opened = lamina("exec", "inside", "sh", "-c", ask, "sh", *asked).out
         assert opened == "/etc", "only what the control names can be opened inside"
         # nor is another container's union mounted in there, or its own one a second time
         pid = lamina("inspect", "-f", "{{.State.Pid}}", "inside").out
