@@ -113,6 +113,6 @@ def test_prune_removes_what_does_not_run(lamina: Lamina, box: str) -> None:
     out = lamina("container", "prune", "-f", "--filter", "label=kind=x").out
     assert out.splitlines()[:2] == ["Deleted Containers:", gone] and "Total reclaimed space: " in out
     assert set(lamina("ps", "-aq", "--no-trunc").out.split()) == {keep, stay}
-    assert lamina("container", "prune", stdin="n\n").returncode == 1
+    assert lamina("container", "prune", stdin="n\n").returncode == 0
     lamina("container", "prune", "-f").check()
     assert lamina("ps", "-aq", "--no-trunc").out == keep

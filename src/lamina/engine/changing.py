@@ -133,6 +133,7 @@ def tell_monitor(containers: Containers, record: Record, policy: dict[str, Any] 
 def prune(containers: Containers, filters: dict[str, list[str]]) -> dict[str, Any]:
     """Removes all that have ended or were never started: {"ContainersDeleted","SpaceReclaimed"}. Filters: until, label, label!."""
     from lamina.images import filters as f
+    from lamina.store import events
 
     from .sizes import container_sizes
 
@@ -152,4 +153,5 @@ def prune(containers: Containers, filters: dict[str, list[str]]) -> dict[str, An
             continue  # started or removed by somebody else meanwhile
         deleted.append(record.id)
         space += size
+    events.append(containers.engine.store.paths.events, "container", "prune", "", {"reclaimed": str(space)})
     return {"ContainersDeleted": deleted, "SpaceReclaimed": space}

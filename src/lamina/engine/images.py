@@ -95,8 +95,10 @@ class Images:
     def prune(self, filters: dict[str, Strings] | None = None) -> dict[str, Any]:
         """{"ImagesDeleted","SpaceReclaimed"}; filters: dangling, until, label."""
         from lamina.images.prune import prune_images
+        from lamina.store import events
 
         report = prune_images(self.engine.image_store, filters or {})
+        events.append(self.engine.store.paths.events, "image", "prune", "", {"reclaimed": str(report["SpaceReclaimed"])})
         self.sweep()
         return report
 

@@ -165,6 +165,7 @@ def top(containers: Containers, record: Record, words: list[str]) -> dict[str, A
     if state.status == "restarting":
         raise Conflict(f"Container {record.id} is restarting, wait until the container is running")
     wanted = chosen(words, host_users())
+    containers.event("top", record)
     with open("/proc/stat", "rb") as file:
         boot = next(float(line.split()[1]) for line in file if line.startswith(b"btime"))
     rows = []

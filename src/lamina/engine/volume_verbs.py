@@ -73,6 +73,8 @@ class Volumes:
 
     def prune(self, filters: dict[str, Strings] | None = None) -> dict[str, Any]:
         """Removes volumes that no container refers to, anonymous ones unless `all`: {"VolumesDeleted","SpaceReclaimed"}."""
+        from lamina.store import events
+
         filters = filters or {}
         check(filters, PRUNE_FILTERS)
         everything = boolean(filters, "all")
@@ -88,6 +90,7 @@ class Volumes:
                 continue  # taken up or removed by somebody else meanwhile
             deleted.append(volume.name)
             space += size
+        events.append(self.engine.store.paths.events, "volume", "prune", "", {"reclaimed": str(space)})
         return {"VolumesDeleted": deleted, "SpaceReclaimed": space}
 
     def event(self, action: str, name: str) -> None:

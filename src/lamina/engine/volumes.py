@@ -46,6 +46,8 @@ def settle(engine: Engine, points: list[dict[str, Any]], chain_id: str, lease: L
     except BaseException:
         forget(engine, made)
         raise
+    for name in made:
+        engine.volumes.event("create", name)
     return made
 
 
