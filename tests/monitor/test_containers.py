@@ -300,6 +300,26 @@ def test_pause(engine: Engine) -> None:
     kill_container(plan)
 
 
+def test_restart_requests(engine: Engine, running: dict[str, Any]) -> None:
+    """What a client says of restarts: nonsense is refused and changes nothing, a policy counts from the next exit."""
+    with connect(running["run_dir"]) as client:
+        for wrong in ({"policy": {"name": 7}}, {"policy": {"name": "always", "maximum": "x"}}):
+            with pytest.raises(errors.InvalidArgument):
+                client.set_restart(wrong)
+        client.set_restart({"policy": {"name": "on-failure", "maximum": 1}})
+    before = state(running)
+    os.kill(before.pid, 9)
+    until(lambda: (state(running).restart_count, state(running).status) == (1, states.RUNNING))
+    now = state(running)
+    assert now.monitor_pid == before.monitor_pid and now.started_at > now.finished_at > before.started_at
+    with connect(running["run_dir"]) as client:
+        client.set_restart({"policy": {"name": "always", "maximum": 0}})
+        client.no_restart()
+        os.kill(now.pid, 9)
+        assert client.wait(15) == 137
+    until(lambda: state(running).status == states.EXITED)
+
+
 def test_events_are_written(engine: Engine, tmp_path: Path) -> None:
     plan = engine.plan("sh", "-c", "exit 7", events={"path": str(tmp_path), "attributes": {"name": "x"}})
     with launch.spawn_monitor(plan) as client:

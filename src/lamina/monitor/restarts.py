@@ -7,6 +7,7 @@ restarts, as docker has it for containers without a stop signal of their own}.
 """
 from __future__ import annotations
 
+from lamina.errors import InvalidArgument
 from lamina.linux import signals
 
 TYPE_CHECKING = False
@@ -35,8 +36,10 @@ class Restarts:
 
     def set(self, how: Mapping[str, Any]) -> None:
         """Another policy, from `update`; counts for the next exit."""
-        self.name = str(how.get("name") or "no")
-        self.maximum = int(how.get("maximum") or 0)
+        name, maximum = how.get("name") or "no", how.get("maximum") or 0
+        if not isinstance(name, str) or not isinstance(maximum, int):
+            raise InvalidArgument("a restart policy is a name and a number")
+        self.name, self.maximum = name, maximum
 
     def signalled(self, number: int) -> None:
         """A client sends a signal. SIGKILL and the stop signal end the restarts; others do unless the container names its stop signal."""
