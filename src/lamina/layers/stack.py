@@ -200,13 +200,19 @@ class Stack:
                 raise ArchiveError(f"layer {missing[0]} is missing")
             self.step()
         fresh = [job for job in self._jobs if not job.known]
+        self._settle(len(self._jobs))
         for job in fresh:
-            if job.inherits:
-                job.shaped |= inherit_root(job.active, self._parents(job))
             ingest.remove_work(self.store, job.active)
         for job in fresh[-1:]:
             ingest.sync(job.active)  # the whole file system, once
         return [self._publish(job) for job in self._jobs]
+
+    def _settle(self, below: int) -> None:
+        """Layers that were laid out alone get what their roots have from below, as far as their tars don't tell; the lowest first."""
+        for job in self._jobs[:below]:
+            if job.inherits:
+                job.shaped |= inherit_root(job.active, self._parents(job))
+                job.inherits = False
 
     def _dispatch(self) -> None:
         for job in self._jobs:
@@ -217,6 +223,8 @@ class Stack:
             worker = next((worker for worker in self._workers if worker.job is None), None)
             if worker is None:
                 return
+            if not job.known and not job.alone:
+                self._settle(job.place)
             self._send(worker, job)
 
     def _send(self, worker: _Worker, job: _Job) -> None:
@@ -231,7 +239,10 @@ class Stack:
         parents = [] if job.alone or job.known else self._parents(job)
         message = {"job": job.place, "active": job.active, "driver": self.driver.name, "parents": parents, "alone": job.alone,
                    "offset": source.offset, "size": source.size, "digest": source.digest, "diff_id": job.diff_id, "what": source.what}
-        send(worker.channel, message, source.fd)
+        try:
+            send(worker.channel, message, source.fd)
+        except ConnectionError:
+            raise lost()
         worker.job, job.state = job, WORKING
         self._tell(job.place, "exists" if job.known else "loading", 0, source.size)
 
@@ -244,9 +255,12 @@ class Stack:
 
     def _hear(self, worker: _Worker) -> None:
         job = worker.job
-        found = receive(worker.channel)
+        try:
+            found = receive(worker.channel)
+        except ConnectionError:
+            found = None
         if found is None or job is None or job.source is None:
-            raise StoreError("a process that laid out a layer was killed", hint="is there memory enough? dmesg tells")
+            raise lost()
         answer = found[0]
         if "at" in answer:
             self._tell(job.place, "exists" if job.known else "loading", found[0]["at"], job.source.size)
@@ -275,6 +289,10 @@ class Stack:
         shaped = self.driver.whole_trees or job.shaped
         layer.data_key = (layer.chain_id if shaped else layer.diff_id)[7:]
         return ingest.publish(store, self.driver, job.active, layer, self.lease)
+
+
+def lost() -> StoreError:
+    return StoreError("a process that laid out a layer was killed", hint="is there memory enough? dmesg tells")
 
 
 def alone() -> None:
