@@ -31,7 +31,7 @@ def fill(lamina: Lamina, tar: Path, directory: Path, name: str, chosen: Callable
     assert hits, "no write was ever met"
 
 
-@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize("name", ["import", "commit", "run-rm"])
 def test_full_at_some_writes(struck: Lamina, busybox_tar: Path, tmp_path: Path, name: str) -> None:
     fill(struck, busybox_tar, tmp_path, name, some, ever=name in ("import", "commit"))
 
