@@ -6,13 +6,15 @@ above it, and `tags.target_digest` from the name to one of those.
 """
 from __future__ import annotations
 
-from typing import Any
-
 from lamina.spec import reference
 from lamina.spec.platform import Platform, best, host
 from lamina.store.db import DB
 
 from .store import Image, ImageStore, is_id_prefix
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 # (repo, tag, image id) of every name and every image that it stands for.
 NAMED = """SELECT repo, tag, image_id FROM tags

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from typing import Any
 
 from lamina.cli.context import Cli, CliError
 from lamina.cli.flags import Opts, Verb
@@ -12,6 +11,10 @@ from lamina.cli.verbs.lifecycle import each
 from lamina.cli.verbs.ps import filters_of, local_time
 from lamina.errors import LaminaError, NotFound
 from lamina.util.sizes import human_duration, human_size
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 NONE = "<none>"
 HEADERS = {
