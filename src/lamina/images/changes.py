@@ -11,13 +11,16 @@ import json
 import posixpath
 import re
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from lamina.errors import InvalidArgument
 from lamina.linux import signals
 from lamina.spec.imageconfig import run_config
 
 from . import shellwords
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 DEFAULT_SHELL = ["/bin/sh", "-c"]
 DURATION = {"ns": 1, "us": 10**3, "µs": 10**3, "μs": 10**3, "ms": 10**6, "s": 10**9, "m": 60 * 10**9, "h": 3600 * 10**9}

@@ -2,12 +2,14 @@
 """`history`: how an image came to be, top first (API v1.44, `GET /images/{name}/history`)."""
 from __future__ import annotations
 
-from typing import Any
-
 from lamina.util import steps
 from lamina.util.times import parse_rfc3339
 
 from .store import ImageStore
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 MISSING = "<missing>"
 

@@ -2,13 +2,15 @@
 """`inspect` of an image: ImageInspect of API v1.44, in docker's order of keys, with Container and ContainerConfig as W3.3 wants them."""
 from __future__ import annotations
 
-from typing import Any
-
 from lamina.spec.imageconfig import run_config
 from lamina.util import steps
 from lamina.util.times import rfc3339nano
 
 from .store import Image, ImageStore
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 
 def inspect_image(images: ImageStore, ref: str) -> dict[str, Any]:

@@ -8,14 +8,16 @@ every field has its type or is absent, so that no reader has to ask again (attac
 """
 from __future__ import annotations
 
-from typing import Any
-
 from lamina.errors import ArchiveError
 from lamina.util.digest import check_digest
 from lamina.util.fastjson import dumps
 
 from . import document
 from .platform import Platform
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 PRODUCER = "26.1.0+lamina"  # docker_version: the dialect that we write, and who wrote it
 EMPTY_TAR = "sha256:5f70bf18a086007016e948b04aed3b82103a36bea41755b6cddfaf10ace3c6ef"  # diff id of a layer that changes nothing

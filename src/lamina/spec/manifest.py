@@ -8,8 +8,6 @@ of one (attack 47), sizes and counts before anybody allocates (attack 46). Bytes
 """
 from __future__ import annotations
 
-from typing import Any
-
 from lamina.errors import ArchiveError, InvalidArgument
 from lamina.util.digest import check_digest, digest_of
 from lamina.util.fastjson import dumps
@@ -17,6 +15,10 @@ from lamina.util.fastjson import dumps
 from . import document
 from . import mediatype as media
 from .platform import Platform
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 MAX_LAYERS = 4096
 MAX_ENTRIES = 4096

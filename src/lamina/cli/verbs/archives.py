@@ -7,12 +7,15 @@ import os
 import signal
 import stat
 from collections.abc import Callable
-from typing import Any
 
 from lamina.cli.context import Cli, CliError, add_site_packages, write_all
 from lamina.cli.flags import Opts, Verb
 from lamina.cli.progress import Progress
 from lamina.errors import LaminaError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 FORMATS = ("docker-archive", "oci-archive", "oci-dir", "docker-dir")
 SAVED = {"saving": "Saving layer", "compressing": "Compressing layer", "done": "Saved"}

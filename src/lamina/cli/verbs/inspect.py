@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from typing import Any
 
 from lamina.cli.context import Cli, CliError
 from lamina.cli.flags import Opts, Verb
 from lamina.errors import InvalidArgument, LaminaError, NotFound
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 TYPES = ("config", "container", "image", "network", "node", "plugin", "secret", "service", "task", "volume")
 DONE = ("container", "image", "volume")

@@ -7,13 +7,16 @@ holds the layer) and TopOf (names of those that end there), parents before child
 from __future__ import annotations
 
 import time
-from typing import Any
 
 from lamina.cli.context import Cli
 from lamina.cli.flags import Opts, Verb
 from lamina.cli.table import render, short_id
 from lamina.cli.verbs.lifecycle import each
 from lamina.util.sizes import human_duration, human_size
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 HEADERS = {
     "ID": "LAYER ID", "DiffID": "DIFF ID", "Parent": "PARENT", "Driver": "DRIVER", "CreatedSince": "CREATED", "Size": "SIZE",

@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from lamina.cli.context import Cli, CliError
 from lamina.cli.flags import Opts, Verb
 from lamina.cli.ports import port_number
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 
 def port(cli: Cli, opts: Opts, args: list[str]) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from lamina.cli.context import Cli, CliError
 from lamina.cli.flags import Opts, Verb
@@ -13,6 +12,10 @@ from lamina.cli.template_funcs import to_json, typed
 from lamina.util.sizes import human_size
 
 from . import images, manage, ps, volumes
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 HEADERS = {"Type": "TYPE", "TotalCount": "TOTAL", "Active": "ACTIVE", "Size": "SIZE", "Reclaimable": "RECLAIMABLE"}
 IMAGES = ("Repository", "Tag", "ID", "CreatedSince", "Size", "SharedSize", "UniqueSize", "Containers")

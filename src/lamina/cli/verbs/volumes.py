@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from lamina.cli.context import Cli, CliError
 from lamina.cli.flags import Opts, Verb
 from lamina.cli.table import render
@@ -14,6 +12,10 @@ from .images import confirm, with_settings
 from .inspect import inspect_all
 from .lifecycle import each
 from .ps import filters_of
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 HEADERS = {
     "Driver": "DRIVER", "Name": "VOLUME NAME", "Scope": "SCOPE", "Mountpoint": "MOUNTPOINT", "Labels": "LABELS", "Links": "LINKS",

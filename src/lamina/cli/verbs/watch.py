@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import time
-from typing import Any
 
 from lamina.cli.context import Cli, CliError
 from lamina.cli.flags import Opts, Verb
@@ -13,6 +12,10 @@ from lamina.util.sizes import human_size
 
 from .logs import moment
 from .ps import filters_of
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 HEADERS = {
     "Container": "CONTAINER", "Name": "NAME", "ID": "CONTAINER ID", "CPUPerc": "CPU %", "MemUsage": "MEM USAGE / LIMIT", "MemPerc": "MEM %",

@@ -5,8 +5,6 @@ As docker 1.10 and newer, podman and skopeo write it; source: moby's image spec 
 """
 from __future__ import annotations
 
-from typing import Any
-
 from lamina.errors import ArchiveError, InvalidArgument
 from lamina.spec import document
 from lamina.spec.platform import Platform
@@ -15,6 +13,10 @@ from lamina.util.slices import Slice
 
 from .bundle import Bundle
 from .plan import Plan, PlannedImage, PlannedLayer, matches, parse_name, read_config, refuse_foreign
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 MAX_IMAGES = 10_000
 

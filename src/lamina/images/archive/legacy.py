@@ -6,8 +6,6 @@ config is made of each `json`, so that everybody who loads the archive gets the 
 """
 from __future__ import annotations
 
-from typing import Any
-
 from lamina.errors import ArchiveError
 from lamina.layers.tar.compress import decompress
 from lamina.spec import document, imageconfig, reference
@@ -17,6 +15,10 @@ from lamina.util.slices import Slice
 
 from .bundle import Bundle
 from .plan import Plan, PlannedImage, PlannedLayer, matches, parse_name, refuse_foreign
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 GONE = ("id", "parent", "Size", "parent_id", "layer_id", "throwaway")
 # Versions before 1.8.3 wrote fields that are left out when their images are made anew; these stay, in docker's V1Image.

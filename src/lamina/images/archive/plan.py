@@ -6,8 +6,6 @@ agree on which image a name means. `--platform` leaves out all others; of an ind
 """
 from __future__ import annotations
 
-from typing import Any
-
 from lamina.errors import ArchiveError, InvalidArgument, NotFound
 from lamina.images.platforms import platform_of
 from lamina.spec import document, imageconfig, reference
@@ -16,6 +14,10 @@ from lamina.util.digest import digest_of
 from lamina.util.slices import Slice
 
 from .bundle import Bundle
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 
 class PlannedLayer:
