@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 import shlex
 import time
-from typing import TYPE_CHECKING, Any
 
 from lamina.runtime.cgroups import detect
 from lamina.util import steps
 from lamina.util.times import rfc3339nano
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from .engine import Engine
 
 STATES = {"Running": ("running", "restarting"), "Paused": ("paused",), "Stopped": ("created", "exited", "dead")}

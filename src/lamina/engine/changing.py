@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
 
 from lamina.containers.store import Record
 from lamina.errors import Conflict, InvalidArgument, LaminaError
@@ -14,7 +13,10 @@ from lamina.util import steps
 from . import config as configs
 from . import limits, planning, stopping
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from .containers import Containers
 
 # What `update` can change while the container exists; the rest of the API's body is refused unless it is unset.

@@ -13,7 +13,6 @@ import os
 import posixpath
 import stat
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Any
 
 from lamina.containers.store import Record
 from lamina.errors import InvalidArgument, LaminaError, NotFound
@@ -25,7 +24,10 @@ from .copyput import Placer
 from .copyview import Found, View
 from .copywalk import Piece, of_tree
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from .containers import Containers
 
 _OWN_FILES = (("hosts", b"/etc/hosts"), ("hostname", b"/etc/hostname"), ("resolv.conf", b"/etc/resolv.conf"))

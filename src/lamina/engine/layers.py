@@ -3,13 +3,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 from lamina.spec.reference import familiar_name
 from lamina.util import steps
 from lamina.util.times import parse_rfc3339
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from lamina.containers.store import Record
 
     from .engine import Engine

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
 
 from lamina.containers.store import Record
 from lamina.errors import NotSupported
@@ -15,7 +14,10 @@ from lamina.util.atomic import read_file
 
 from . import inspection, planning
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from .containers import Containers
 
 KINDS = {"C": 0, "A": 1, "D": 2}  # the API's numbers

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import time
-from typing import TYPE_CHECKING, Any
 
 from lamina.containers.store import Record
 from lamina.errors import Conflict, NotSupported
@@ -17,8 +16,10 @@ from lamina.util import steps
 
 from . import planning
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any
 
     from .containers import Containers
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
 from lamina.containers.store import Record
 from lamina.errors import Conflict, NotFound
@@ -21,6 +20,7 @@ from lamina.store import presence
 from lamina.util import steps
 from lamina.util.lock import FileLock
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from contextlib import AbstractContextManager

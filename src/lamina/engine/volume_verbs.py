@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
 
 from lamina.errors import InvalidArgument, LaminaError
 from lamina.images.filters import boolean
@@ -14,7 +13,10 @@ from lamina.volumes.store import Volume, VolumeStore
 
 from .sizes import tree_size
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from .engine import Engine
 
 LIST_FILTERS = ("dangling", "driver", "label", "name")

@@ -6,7 +6,6 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
 
 from lamina.containers.store import Record
 from lamina.errors import InvalidArgument
@@ -17,7 +16,10 @@ from lamina.util.times import rfc3339nano
 
 from . import planning
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from lamina.store.events import Event
 
     from .containers import Containers

@@ -2,11 +2,12 @@
 """What `layer ls` and `layer tree` show: every read-only layer with its place, its data and who uses it."""
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 from lamina.util.times import rfc3339nano
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from .store import LayerStore
 
 

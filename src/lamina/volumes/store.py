@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from lamina.errors import Conflict, InvalidArgument, NotFound
 from lamina.store import removal, trash
@@ -20,6 +19,7 @@ from lamina.util.atomic import fsync_dir
 from lamina.util.ids import new_id
 from lamina.util.times import now_ns
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from lamina.store.db import DB, Row
     from lamina.store.lease import Lease

@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 from lamina.cli.context import Cli, CliError, add_site_packages, write_all
 from lamina.cli.flags import Opts, Verb
 from lamina.util.sizes import human_size
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from lamina.engine.copying import Files
     from lamina.engine.copyview import Found, View
