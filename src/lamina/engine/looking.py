@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
 
 from lamina.containers.store import Record
 from lamina.errors import NotSupported
@@ -16,6 +15,7 @@ from . import inspection, planning
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
     from typing import Any
 
     from .containers import Containers

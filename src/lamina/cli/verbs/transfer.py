@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
-from typing import IO, Any
 
 from lamina.cli.context import Cli, CliError, add_site_packages, write_all
 from lamina.cli.flags import Opts, Verb
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import IO, Any
 
 KINDS = {0: "C", 1: "A", 2: "D"}
 
