@@ -16,6 +16,7 @@ from lamina.store import setup
 from lamina.store.db import DB
 from lamina.store.open import Store
 from lamina.store.paths import Paths, engine_id
+from lamina.store.schema import LAYOUT
 
 
 def fingerprint(root: Path) -> dict[str, tuple[object, ...]]:
@@ -62,7 +63,7 @@ def test_a_newer_store_is_refused_and_not_touched(tmp_path: Path) -> None:
     os.chmod(root, 0o755)  # even this isn't put right
     Path(run, "boot.json").write_text('{"boot_id":"older","engine":"x"}')
     before = fingerprint(tmp_path)
-    with pytest.raises(StoreError, match="layout 7 and needs a lamina that reads layout 6; this one reads up to 1"):
+    with pytest.raises(StoreError, match=f"layout 7 and needs a lamina that reads layout 6; this one reads up to {LAYOUT}"):
         Store.open(root, run)
     with pytest.raises(StoreError, match="layout 7"):
         Store.open(root, str(tmp_path / "other"))
@@ -73,8 +74,8 @@ def test_a_newer_store_that_can_be_read_is_opened(tmp_path: Path) -> None:
     root, run = roots(tmp_path)
     Store.open(root, run)
     layout = Path(root, "layout.json")
-    layout.write_text(json.dumps({**json.loads(layout.read_text()), "layout": 2, "min_reader": 1}))
-    assert Store.open(root, run).db.value("SELECT value FROM meta WHERE key='layout'") == "1"
+    layout.write_text(json.dumps({**json.loads(layout.read_text()), "layout": LAYOUT + 1, "min_reader": LAYOUT}))
+    assert Store.open(root, run).db.value("SELECT value FROM meta WHERE key='layout'") == str(LAYOUT)
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"layout":1}', '{"layout":"1","min_reader":1,"engine":"x"}',
@@ -216,7 +217,7 @@ def test_adopting_a_moved_root(tmp_path: Path) -> None:
         Store.open(moved.root, moved.runroot)
     assert "lamina system adopt" in refused.value.hint
     setup.adopt(moved, engine_id(moved.root, moved.runroot))
-    assert Store.open(moved.root, moved.runroot).db.value("SELECT value FROM meta") == "1"
+    assert Store.open(moved.root, moved.runroot).db.value("SELECT value FROM meta") == str(LAYOUT)
 
 
 def test_a_damaged_database_is_told(tmp_path: Path) -> None:

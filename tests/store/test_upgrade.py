@@ -27,26 +27,30 @@ class Cut(Exception):
 
 
 def rows(db: DB) -> None:
-    db.execute("CREATE TABLE new_in_2 (a)")
-    db.execute("INSERT INTO new_in_2 VALUES (7)")
+    db.execute("CREATE TABLE new_table (a)")
+    db.execute("INSERT INTO new_table VALUES (7)")
 
 
 def files(paths: Paths) -> None:
-    os.makedirs(paths.root + "/new-in-2", exist_ok=True)
+    os.makedirs(paths.root + "/new-directory", exist_ok=True)
 
 
-STEPS = {2: upgrade.Step(2, 2, rows, files), 3: upgrade.Step(3, 2, lambda db: db.execute("ALTER TABLE new_in_2 ADD COLUMN b") and None)}
+NOW, NEXT, LAST = schema.LAYOUT, schema.LAYOUT + 1, schema.LAYOUT + 2
+STEPS = {
+    NEXT: upgrade.Step(NEXT, NEXT, rows, files),
+    LAST: upgrade.Step(LAST, NEXT, lambda db: db.execute("ALTER TABLE new_table ADD COLUMN b") and None),
+}
 
 
 def run(paths: Paths) -> None:
-    upgrade.upgrade(paths, read_json(paths.layout) or {}, wal=True, steps=STEPS, target=3)
+    upgrade.upgrade(paths, read_json(paths.layout) or {}, wal=True, steps=STEPS, target=LAST)
 
 
 def upgraded(paths: Paths) -> None:
     db = DB(paths.database)
-    assert db.value("SELECT a FROM new_in_2") == 7 and db.value("SELECT value FROM meta WHERE key='layout'") == "3"
+    assert db.value("SELECT a FROM new_table") == 7 and db.value("SELECT value FROM meta WHERE key='layout'") == str(LAST)
     layout = read_json(paths.layout)
-    assert layout is not None and layout["layout"] == 3 and layout["min_reader"] == 2 and "upgrading" not in layout
+    assert layout is not None and layout["layout"] == LAST and layout["min_reader"] == NEXT and "upgrading" not in layout
     db.close()
 
 
@@ -56,7 +60,7 @@ def test_steps_follow_each_other(store: Store) -> None:
     upgraded(store.paths)
     run(store.paths)  # nothing left to do
     upgraded(store.paths)
-    with pytest.raises(StoreError, match="needs a lamina that reads layout 2"):
+    with pytest.raises(StoreError, match=f"needs a lamina that reads layout {NEXT}"):
         Store.open(store.paths.root, store.paths.runroot)
 
 
@@ -80,7 +84,7 @@ def test_cut_off_anywhere_it_is_resumed(store: Store, point: int, monkeypatch: p
         with pytest.raises(Cut):
             run(store.paths)
     if point >= 1 and (read_json(store.paths.layout) or {}).get("upgrading"):
-        with pytest.raises(StoreError, match="reads layout [23]"):  # an old lamina stays away from half an upgrade
+        with pytest.raises(StoreError, match=f"reads layout ({NEXT}|{LAST})"):  # an old lamina stays away from half an upgrade
             Store.open(store.paths.root, store.paths.runroot)
     run(store.paths)
     upgraded(store.paths)
@@ -89,7 +93,7 @@ def test_cut_off_anywhere_it_is_resumed(store: Store, point: int, monkeypatch: p
 def test_a_gap_is_refused(store: Store) -> None:
     store.close()
     with pytest.raises(StoreError, match="can't be upgraded"):
-        upgrade.upgrade(store.paths, read_json(store.paths.layout) or {}, wal=True, steps={3: STEPS[3]}, target=3)
+        upgrade.upgrade(store.paths, read_json(store.paths.layout) or {}, wal=True, steps={LAST: STEPS[LAST]}, target=LAST)
 
 
 def test_there_is_a_fixture_of_every_layout() -> None:

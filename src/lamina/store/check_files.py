@@ -14,6 +14,9 @@ from lamina.store.paths import LAYER_INIT_PREFIX, Paths, is_volume_name
 from lamina.store.schema import TABLES
 from lamina.util.atomic import TMP_PREFIX, is_abandoned
 from lamina.util.ids import is_id
+from lamina.util.times import now_ns
+
+PARTIAL_LIFE = 7 * 86400  # seconds that a broken download waits for somebody to go on with it
 
 
 def base(store: Store) -> list[Problem]:
@@ -42,7 +45,7 @@ def base(store: Store) -> list[Problem]:
 
 def all_checks(store: Store) -> list[Problem]:
     """Inside a transaction: nothing is made or removed meanwhile."""
-    return [*_blobs(store), *_layers(store), *_containers(store), *_volumes(store), *_runroot(store)]
+    return [*_blobs(store), *_partials(store), *_layers(store), *_containers(store), *_volumes(store), *_runroot(store)]
 
 
 def outside_transaction(store: Store) -> list[Problem]:
@@ -67,6 +70,24 @@ def _blobs(store: Store) -> list[Problem]:
         if name not in rows and f"sha256:{name}" not in going:
             problems.append(Problem("S4", f"sha256:{name}", "bytes of a blob that no row knows", True, _sweep(
                 store, store.paths.blob(f"sha256:{name}"), "blob", f"sha256:{name}", "SELECT 1 FROM blobs WHERE digest=? AND kept=1")))
+    return problems
+
+
+def _partials(store: Store) -> list[Problem]:
+    """Downloads that nobody will go on with."""
+    problems = []
+    rows = {row[0][7:]: row[1] for row in store.db.execute("SELECT digest, used_ns FROM partials")}
+    oldest = now_ns() - PARTIAL_LIFE * 10**9
+    for name in _names(store.paths.partials):
+        path = f"{store.paths.partials}/{name}"
+        if is_id(name) and name not in rows and is_abandoned(path):
+            problems.append(Problem("S23", path, "a download that no row knows", True, _expire(store, name)))
+        elif not is_id(name):
+            problems.append(Problem("S23", path, "is not a download"))
+    for name, used in rows.items():
+        path = f"{store.paths.partials}/{name}"
+        if used < oldest and (is_abandoned(path) or not os.path.lexists(path)):
+            problems.append(Problem("S23", path, "a download that nobody went on with for a week", True, _expire(store, name)))
     return problems
 
 
@@ -210,6 +231,20 @@ def _sweep(store: Store, path: str, kind: str, key: str, row: str) -> Callable[[
             moved = trash.move(store, path)
         if moved:
             trash.remove_path(moved)
+    return run
+
+
+def _expire(store: Store, name: str) -> Callable[[], object]:
+    """Row and bytes of a download, unless somebody has taken it up since."""
+    def run() -> None:
+        path = f"{store.paths.partials}/{name}"
+        with store.db.write(durable=False) as db:
+            used = db.value("SELECT used_ns FROM partials WHERE digest=?", (f"sha256:{name}",))
+            if used is not None and used >= now_ns() - PARTIAL_LIFE * 10**9 or os.path.lexists(path) and not is_abandoned(path):
+                return
+            db.execute("DELETE FROM partials WHERE digest=?", (f"sha256:{name}",))
+            if os.path.lexists(path):
+                os.unlink(path)
     return run
 
 

@@ -68,7 +68,7 @@ class Paths:
     __slots__ = ("root", "runroot")
 
     # What a data root holds, in the order in which it's made; and the same for the runroot.
-    ROOT_DIRS = ("blobs", "blobs/sha256", "layers", "containers", "volumes", "events", "tmp", "trash")
+    ROOT_DIRS = ("blobs", "blobs/sha256", "partials", "layers", "containers", "volumes", "events", "tmp", "trash")
     ROOT_FILES = ("layout.json", "host.json", "lamina.db", "lamina.db-wal", "lamina.db-shm", "lamina.db-journal", "lock")
     RUN_DIRS = ("containers", "rootfs", "images", "cache", "active")
 
@@ -119,6 +119,13 @@ class Paths:
 
     def blob(self, digest: str) -> str:
         return f"{self.root}/blobs/sha256/{hex_of(digest)}"
+
+    @property
+    def partials(self) -> str:
+        return self.root + "/partials"
+
+    def partial(self, digest: str) -> str:
+        return f"{self.root}/partials/{hex_of(digest)}"
 
     def temp(self, token: str) -> str:
         return f"{self.root}/tmp/{check_token(token)}"

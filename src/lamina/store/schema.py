@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The tables of layout 1. docs/on-disk.md explains each; this text is what a new store gets.
+"""The tables of layout 2. docs/on-disk.md explains each; this text is what a new store gets.
 
 Digests are "sha256:<hex>", container and network ids plain hex, times nanoseconds, truth values 0 or 1. There are no foreign keys: a
 container may outlive its image (`rmi -f`), and what must hold is checked where it is changed, in the same transaction, and proved
@@ -11,12 +11,13 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from lamina.store.db import DB
 
-LAYOUT = 1
+LAYOUT = 2
 MIN_READER = 1
 
 TABLES: dict[str, str] = {
     "meta": "key TEXT PRIMARY KEY, value TEXT NOT NULL",
     "blobs": "digest TEXT PRIMARY KEY, size INTEGER NOT NULL, media_type TEXT, diff_id TEXT, origin TEXT, kept INTEGER NOT NULL DEFAULT 0",
+    "partials": "digest TEXT PRIMARY KEY, size INTEGER NOT NULL, validator TEXT NOT NULL DEFAULT '', used_ns INTEGER NOT NULL",
     "manifests": "digest TEXT PRIMARY KEY, media_type TEXT NOT NULL, content BLOB NOT NULL",
     "images": "id TEXT PRIMARY KEY, config BLOB NOT NULL, chain_id TEXT NOT NULL DEFAULT '', parent TEXT NOT NULL DEFAULT '', "
               "created_ns INTEGER NOT NULL DEFAULT 0, size INTEGER NOT NULL DEFAULT 0, meta TEXT NOT NULL DEFAULT '{}'",

@@ -7,6 +7,7 @@ which steps it has. A step that moves files does so idempotently before its tran
 """
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -26,8 +27,19 @@ class Step:
         self.files = files
 
 
+def _partials_files(paths: Paths) -> None:
+    os.makedirs(paths.root + "/partials", 0o700, exist_ok=True)
+
+
+def _partials_rows(db: DB) -> None:
+    db.execute("CREATE TABLE IF NOT EXISTS partials (digest TEXT PRIMARY KEY, size INTEGER NOT NULL, "
+               "validator TEXT NOT NULL DEFAULT '', used_ns INTEGER NOT NULL) WITHOUT ROWID")
+
+
 # Layout 1 is the first. A step is added here together with the fixture store of the layout before it (tests/fixtures/stores).
-STEPS: Mapping[int, Step] = {}
+STEPS: Mapping[int, Step] = {
+    2: Step(2, 1, _partials_rows, _partials_files),  # downloads to go on with
+}
 
 
 def upgrade(paths: Paths, layout: dict[str, Any], *, wal: bool, steps: Mapping[int, Step] = STEPS, target: int = schema.LAYOUT) -> None:
