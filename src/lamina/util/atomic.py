@@ -6,6 +6,7 @@ old or the new content; a crash leaves at most a `.tmp-*` that nobody has locked
 """
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 
@@ -52,6 +53,19 @@ def write_all(fd: int, data: bytes | bytearray | memoryview) -> None:
     view = memoryview(data)
     while view:
         view = view[os.write(fd, view):]
+
+
+def nameless(directory: str) -> int:
+    """A new empty file for reading and writing that has no name: nothing is left of it when its last descriptor is closed."""
+    try:
+        return os.open(directory, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        if error.errno not in (errno.EOPNOTSUPP, errno.EISDIR):
+            raise
+    path = f"{directory}/{TMP_PREFIX}{os.urandom(12).hex()}"  # NFS and others without O_TMPFILE
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    os.unlink(path)
+    return fd
 
 
 def fsync_dir(path: str) -> None:

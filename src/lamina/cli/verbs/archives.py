@@ -173,7 +173,9 @@ class Interruptible:
             raise KeyboardInterrupt
 
     def __enter__(self) -> Interruptible:
-        self._old = {number: signal.signal(number, self._stop) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            if signal.getsignal(number) != signal.SIG_IGN:  # nohup
+                self._old[number] = signal.signal(number, self._stop)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:

@@ -21,7 +21,7 @@ from lamina.spec import manifest as spec
 from lamina.spec import mediatype as media
 from lamina.spec.manifest import Descriptor, Index, Manifest
 from lamina.spec.platform import Platform
-from lamina.util.atomic import write_all
+from lamina.util.atomic import nameless, write_all
 from lamina.util.digest import PREFIX, new_sha256
 from lamina.util.slices import Slice
 
@@ -162,7 +162,7 @@ class Builder:
         known = self._packed.get((layer.diff_id, f"{kind}:{level}"))
         if known is not None:
             return known
-        fd = os.open(self._images.store.paths.tmp, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        fd = nameless(self._images.store.paths.tmp)
         self._fds.append(fd)
         hasher, size, done = new_sha256(), self._exact(layer).size, 0
 

@@ -21,7 +21,7 @@ from lamina.layers.tar.names import clean, shown
 from lamina.layers.tar.reader import TarReader
 from lamina.layers.tar.source import Readable, Source
 from lamina.store.open import Store
-from lamina.util.atomic import write_all
+from lamina.util.atomic import nameless, write_all
 from lamina.util.slices import Slice
 
 LIMITS = Limits(members=50_000, depth=32, header=1 << 16)
@@ -194,7 +194,7 @@ def open_fd(store: Store, fd: int, *, tell: Callable[[int], None] | None = None)
 def _spool(store: Store, stream: Readable, tell: Callable[[int], None]) -> int:
     """The uncompressed stream in a nameless file of the store; nothing is left of it when its last descriptor is closed."""
     plain, _ = decompress(stream)
-    fd = os.open(store.paths.tmp, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    fd = nameless(store.paths.tmp)
     done = 0
     try:
         while data := plain.read(_PIECE):
