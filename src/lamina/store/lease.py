@@ -131,3 +131,11 @@ def drop_stale(store: Store) -> int:
     for name in volumes:
         removal.finish(store, removal.VOLUME, name)
     return len(gone)
+
+
+def drop_own(store: Store) -> None:
+    """Forgets the leases of this process: for who was interrupted between any two steps, and lets a sweep undo all of it."""
+    with store.db.write(durable=False) as db:
+        for (lease,) in db.execute("SELECT id FROM leases WHERE pid=? AND start_time=? AND boot_id=?",
+                                   (os.getpid(), my_start_time(), boot_id())):
+            _drop(db, lease)

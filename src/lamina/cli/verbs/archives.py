@@ -190,9 +190,14 @@ class Interruptible:
 def sweep(cli: Cli) -> None:
     """An interrupt comes between any two steps, also between making a thing and noting it."""
     from lamina.engine.engine import Engine
+    from lamina.store.lease import drop_own
 
+    cut_short = cli.engine
+    cli.use(None)
+    cut_short.store.close()  # it may stand in the middle of a transaction
     try:
         with Engine(cli.root, cli.runroot) as engine:
+            drop_own(engine.store)
             engine.images.sweep()
     except (LaminaError, OSError):
         pass  # the next sweep comes for it
