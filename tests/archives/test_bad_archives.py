@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 from archive_maker import INDEX, LAYER, MANIFEST, Files, Image, archive, blob, compact, digest, layout, recorded, tar_of, with_json
-from conftest import Shelf
+from archive_shelf import Shelf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

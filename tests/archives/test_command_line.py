@@ -40,8 +40,12 @@ def test_a_changed_image_travels_and_runs_elsewhere(lamina: Lamina, second: Lami
     assert sorted(loaded.stderr.splitlines()) == sorted(
         f"{diff_id[7:19]}: {state}" for diff_id in diff_ids for state in ("Loading layer", "Loaded"))
     assert second("run", "--rm", "--network", "none", "testfile", "sh", "-c", "cat /tmp/testfile; ls /etc").out.split()[0] == "hello"
+    lines = second("history", "testfile").out.splitlines()
+    assert [line.split()[0] for line in lines] == ["IMAGE", image[7:19], "<missing>"], "the base has no image of its own there"
     inspected = json.loads(second("inspect", "testfile").out)[0]
     assert inspected["Id"] == image and inspected["RootFS"]["Layers"] == diff_ids
+    again = second("load", "-i", file).check()
+    assert sorted(again.stderr.splitlines()) == sorted(f"{diff_id[7:19]}: Already exists" for diff_id in diff_ids)
     second("rmi", "testfile").check()
 
     piped = subprocess.run([*lamina.prefix, "save", "-q", "testfile", "box"], capture_output=True, check=True)

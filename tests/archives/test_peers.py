@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from archive_maker import files_of, legacy, recorded
-from conftest import Shelf
+from archive_shelf import Shelf
 
 # Name -> start of the image id that the engine itself showed ("" where the archive gives no name: the id alone).
 DOCKER26 = {"golden/two:1": "3bf5f2e59a66", "golden/two:other": "3bf5f2e59a66", "golden/one:1": "938346460893"}

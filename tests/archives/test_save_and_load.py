@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from archive_maker import Files, Image, blob, digest, files_of, layout, recorded, tar_of
-from conftest import Shelf
+from archive_shelf import Shelf
 
 from lamina.errors import ArchiveError, InvalidArgument, NotFound, NotSupported
 from lamina.images.listing import list_images

@@ -273,7 +273,7 @@ class Stack:
             return
         done = answer["done"]
         job.state, job.bytes, job.shaped, job.inherits = DONE, done["bytes"], done["shaped"], job.alone and not done["root"]
-        self._tell(job.place, "done", job.source.size, job.source.size)
+        self._tell(job.place, "exists" if job.known else "done", job.source.size, job.source.size)
 
     # -- the end
 

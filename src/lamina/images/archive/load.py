@@ -57,7 +57,7 @@ def _layers(images: ImageStore, image: PlannedImage, lease: Lease, verified: set
     """Makes the image's layers; the sum of their sizes. `verified`: (descriptor, offset) of the bytes that this load has read already."""
 
     def told(place: int, what: str, at: int, size: int) -> None:
-        if tell is not None:
+        if tell is not None and _key(image.layers[place]) not in verified:  # else it was told of with an image before
             tell(image.layers[place].diff_id, what, at, size)
 
     layers: list[Layer] = []
