@@ -123,8 +123,9 @@ def test_global_options_do_what_they_say_or_are_refused(lamina: Lamina, box: str
     assert run() == (0, "WARNING: --size ignored for image\n")
     assert run("-l", "warn") == run()
     assert run("-l", "error") == run("--log-level", "fatal") == (0, "")
-    code, text = run("--config", "/etc/docker")
-    assert code == 125 and text.startswith("unsupported flag: --config")
+    assert run("--config", "/etc/docker") == run()
+    code, text = run("--tlsverify")
+    assert code == 125 and text.startswith("unsupported flag: --tlsverify")
     done = lamina("--log-level", "debug", "inspect", "nosuch")
     assert done.returncode == 1
     done = lamina("-l", "debug", "history", "nosuch")

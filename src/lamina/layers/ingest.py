@@ -111,8 +111,8 @@ def _make(store: Store, driver: Driver, parent: str, lease: Lease, fill: Callabl
         remove_work(store, active)
         sync(active)
         if steps.tell is not None:
-            steps.tell(f"laid out {steps.count(done.files, 'file')}, {done.bytes} bytes, and synced them; the digest of their tar (the diff "
-                       f"id) is {steps.short(done.digest)}")
+            steps.tell(f"laid out {steps.count(done.files, 'file')}, {done.bytes} bytes, and synced them; "
+                       f"the digest of their tar (the diff id) is {steps.short(done.digest)}")
         layer = Layer(chain_id(parent, done.digest), done.digest, parent, "", done.bytes, now_ns())
         shaped = driver.whole_trees or done.shaped_by_parent
         layer.data_key = (layer.chain_id if shaped else layer.diff_id)[7:]

@@ -2,9 +2,10 @@
 """Who is at work: an empty file in the runroot for each command that changes something, and for each monitor, as long as it does. [hot]
 
 The name says who: `<pid>-<start time>`, with `-<container id>` where it is about one container, and behind that `-<exec id>` for an exec
-or `-new` while the container is made: one that was cut off in that is removed, since nobody was ever told its id. One whose process is gone was cut off there; so every command learns by one look at a directory, which is nearly always empty, whether
-there is something to tidy up. A start is handed over by a rename: from the command to the monitor, or from a dead command to whoever
-tidies up after it. Exactly one of them gets it.
+or `-new` while the container is made: one that was cut off in that is removed, since nobody was ever told its id. One whose process is
+gone was cut off there; so every command learns by one look at a directory, which is nearly always empty, whether there is something to
+tidy up. A start is handed over by a rename: from the command to the monitor, or from a dead command to whoever tidies up after it.
+Exactly one of them gets it.
 """
 from __future__ import annotations
 
