@@ -99,7 +99,10 @@ def group_usage(group: str) -> str:
 def top_usage() -> str:
     main = sys.modules["lamina.cli.main"]
     flags = list(main.GLOBAL_FLAGS)
-    rest = [(word, SHORTS[target]) for word, target in sorted(TOP.items()) if word not in COMMON_COMMANDS]
+    names: dict[str, str] = {}  # an alias (unmount) stands in its command's own help alone
+    for word, target in sorted(TOP.items()):
+        names.setdefault(target, word)
+    rest = [(word, SHORTS[target]) for target, word in names.items() if word not in COMMON_COMMANDS]
     return (
         "Usage:  lamina [OPTIONS] COMMAND\n\nA container engine without a daemon\n\nCommon Commands:\n"
         + commands([(word, SHORTS[TOP[word]]) for word in COMMON_COMMANDS])
