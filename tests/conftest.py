@@ -21,6 +21,7 @@ import pytest
 REPO = Path(__file__).resolve().parents[1]
 CACHE = Path("/var/cache/lamina-test")
 BUSYBOX = Path("/bin/busybox")
+os.environ.setdefault("LAMINA_CONFIG", str(REPO / "tests/lamina.toml"))  # no test asks a registry of the world
 
 
 class Done(subprocess.CompletedProcess[str]):

@@ -14,6 +14,8 @@ import pytest
 
 from lamina.cli.registry import GROUPS, TOP
 from tests.conftest import Done, Lamina, make_tar
+from tests.registry.published import publish
+from tests.registry.registry_server import RegistryServer
 
 LINE = re.compile(r" *(\d+\.\d) ( *\d+\.\d|  {6})  (lamina |monitor|init   )  (\S.*)")
 HEADER = "     ms    took  who      what happened"
@@ -103,6 +105,7 @@ TYPED: list[tuple[str, str, str]] = [
     ("images:tag", "tag made other", "pointed the name other:latest to image .*"),
     ("archives:save", "save -o {file} other", "found what is to be saved: other; .*"),
     ("archives:load", "load -q -i {file}", "opened the archive, .*"),
+    ("registry:pull", "pull -q {registry}/small", "wrote down image .*, its manifests and the name .*"),
     ("images:rm", "rmi other", "struck from the database: other:latest"),
     ("images:mount", "image mount made", "mounted the union of layers .* read-only, at .*"),
     ("images:umount", "image umount made", "unmounted .*"),
@@ -139,10 +142,17 @@ def test_every_verb_is_typed_here() -> None:
 def test_every_verb_tells_what_it_does_and_it_is_true(lamina: Lamina, box: str, tmp_path: Path) -> None:
     tar = tmp_path / "small.tar"
     tar.write_bytes(make_tar({"file": b"12345"}))
+    with RegistryServer() as server:
+        publish(server, "small", "latest", [make_tar({"other": b"1"})])
+        facts = typed_out(lamina, {"tar": str(tar), "file": str(tmp_path / "out.tar"), "registry": server.host}, tmp_path)
+    assert facts > 100
+
+
+def typed_out(lamina: Lamina, values: dict[str, str], tmp_path: Path) -> int:
     facts = 0
     after = World(lamina)
     for number, (target, typed, told) in enumerate(TYPED):
-        words = tuple(word.format(tar=tar, file=tmp_path / "out.tar") for word in typed.split())
+        words = tuple(word.format(**values) for word in typed.split())
         where = 0 if number % 2 else 2 if words[0] in GROUPS else 1
         done = lamina(*words[:where], "--explain", *words[where:])
         assert done.returncode == 0, f"{words}: {done.stderr}"
@@ -152,7 +162,7 @@ def test_every_verb_tells_what_it_does_and_it_is_true(lamina: Lamina, box: str, 
         if target != "system:reset":
             after = World(lamina)
             facts += check(found, before, after, words, tmp_path)
-    assert facts > 100
+    return facts
 
 
 def one(told: list[Step], pattern: str) -> re.Match[str]:

@@ -74,7 +74,6 @@ def test_values_that_the_parser_refuses(argv: list[str], text: str, capfd: pytes
         (["--mac-address", "zz"], "zz is not a valid mac address"),
         (["--pull", "foo"], 'invalid pull option: \'foo\': must be one of "always", "missing" or "never"'),
         (["--log-driver", "none", "--log-opt", "a=b"], "invalid logging opts for driver none"),
-        (["--pull", "always"], "--pull always: this version of lamina can't pull from registries yet"),
     ],
 )
 def test_what_the_client_refuses(argv: list[str], text: str, capfd: pytest.CaptureFixture[str]) -> None:

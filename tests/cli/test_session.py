@@ -23,7 +23,8 @@ PRUNE = re.compile(r"  - (all networks not|unused build cache|all build cache)[^
 DIFFERENT: dict[str, dict[str, Any]] = {
     "events --since 1 --until 2 --filter foo=bar": {"code": 1, "stderr": "Error response from daemon: invalid filter 'foo'\n"},
     "run --name none nosuch true": {
-        "stderr": f"Unable to find image 'nosuch:latest' locally\n{LATER}No such image: nosuch:latest.{HELP}"
+        "stderr": f"Unable to find image 'nosuch:latest' locally\n{LATER}"
+        f'Get "http://127.0.0.1:1/v2/nosuch/manifests/latest": connect: connection refused.{HELP}'
     },
     "run --rm -h bad_name! box true": {"code": 125, "stderr": f"{LATER}invalid hostname format: bad_name!.{HELP}"},
     "run --rm --tmpfs /x:foo box true": {"stderr": f'{LATER}invalid tmpfs option "foo".{HELP}'},

@@ -75,12 +75,12 @@ LIMIT_FLAGS: tuple[FlagSpec, ...] = (
 LIMITS = frozenset(flag[0] for flag in LIMIT_FLAGS)
 # Not in the body: where to look for the image.
 CREATE_FLAGS: tuple[FlagSpec, ...] = (*COMMON_FLAGS, *MORE_FLAGS, *LIMIT_FLAGS,
-                                      ("platform", "", "string", ""), ("pull", "", "string", "missing"))
+                                      ("platform", "", "string", ""), ("pull", "", "string", "missing"), ("quiet", "q", "bool", False))
 
 # docker's flags that this version doesn't do: name -> shorthand. Refused by name, so that nothing is ignored.
 REFUSED = {
     "cpu-count": "", "cpu-percent": "", "gpus": "", "io-maxbandwidth": "", "io-maxiops": "", "kernel-memory": "", "link": "",
-    "quiet": "q", "storage-opt": "",
+    "storage-opt": "",
 }  # fmt: skip
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 TOP = {
     "attach": "manage:attach",
+    "build": "build:build",
     "commit": "transfer:commit",
     "completion": "completion:completion",
     "cp": "cp:cp",
@@ -28,6 +29,7 @@ TOP = {
     "pause": "manage:pause",
     "port": "port:port",
     "ps": "ps:ps",
+    "pull": "registry:pull",
     "rename": "manage:rename",
     "restart": "manage:restart",
     "rm": "lifecycle:rm",
@@ -82,6 +84,7 @@ GROUPS: dict[str, dict[str, tuple[str, str]]] = {
         "wait": ("wait", "lifecycle:wait"),
     },
     "image": {
+        "build": ("build", "build:build"),
         "history": ("history", "images:history"),
         "import": ("import", "transfer:import"),
         "inspect": ("inspect", "inspect:image"),
@@ -90,6 +93,7 @@ GROUPS: dict[str, dict[str, tuple[str, str]]] = {
         "ls": ("ls", "images:ls"),
         "mount": ("mount", "images:mount"),
         "prune": ("prune", "images:prune"),
+        "pull": ("pull", "registry:pull"),
         "remove": ("rm", "images:rm"),
         "rm": ("rm", "images:rm"),
         "save": ("save", "archives:save"),

@@ -74,7 +74,7 @@ class ImageStore:
 
     def find(self, ref: str) -> Image | None:
         """As `resolve`, None instead of NotFound."""
-        full = _full_id(ref)
+        full = full_id(ref)
         if full:
             return self.by_id(full)
         name = reference.parse(ref).with_default_tag()
@@ -84,7 +84,7 @@ class ImageStore:
     @staticmethod
     def shown(ref: str) -> str:
         """How docker repeats a reference in an error: normalized, familiar, with its default tag."""
-        return _full_id(ref) or reference.parse(ref).with_default_tag().familiar()
+        return full_id(ref) or reference.parse(ref).with_default_tag().familiar()
 
     def by_id(self, image_id: str) -> Image | None:
         return self._one(f"SELECT {COLUMNS} FROM images WHERE id = ?", (image_id,))
@@ -130,7 +130,7 @@ class ImageStore:
         return [Image(*row) for row in self.store.db.execute(f"SELECT {COLUMNS} FROM images ORDER BY created_ns DESC, id")]
 
 
-def _full_id(ref: str) -> str:
+def full_id(ref: str) -> str:
     """The image id that a text is in full ("sha256:" is optional), or ""."""
     bare = ref.removeprefix("sha256:")
     return "sha256:" + bare if len(bare) == 64 and reference.is_hex_id(bare) else ""

@@ -115,15 +115,11 @@ def _create(cli: Cli, opts: Opts, args: list[str], *, detach: bool, verb: str) -
     if verb == "run":
         cli.prepare()
     try:
-        made: dict[str, Any] = cli.engine.containers.create(
-            body, name=opts["name"] or None, platform=opts["platform"] or None, starting=verb == "run"
-        )
-    except LaminaError as e:
+        made = _make(cli, opts, body, starting=verb == "run")
+    except BaseException as e:
         if note is not None:
             note.drop()
-        if isinstance(e, NotFound) and e.message.startswith("No such image") and opts["pull"] != "never":
-            cli.err(f"Unable to find image '{_with_tag(args[0])}' locally")
-        if verb == "create":
+        if verb == "create" or not isinstance(e, LaminaError):
             raise
         raise failed(e, verb, with_help=True)
     for warning in made.get("Warnings") or ():
@@ -135,11 +131,28 @@ def _create(cli: Cli, opts: Opts, args: list[str], *, detach: bool, verb: str) -
     return container
 
 
+def _make(cli: Cli, opts: Opts, body: dict[str, Any], *, starting: bool) -> dict[str, Any]:
+    """Has the container made; the image is pulled first where --pull says so."""
+    where = {"name": opts["name"] or None, "platform": opts["platform"] or None, "starting": starting}
+    if opts["pull"] == "always":
+        from lamina.cli.verbs.registry import obtain
+
+        body["Image"] = obtain(cli, body["Image"], platform=opts["platform"], quiet=opts["quiet"])
+    try:
+        made: dict[str, Any] = cli.engine.containers.create(body, **where)
+    except NotFound as e:
+        if opts["pull"] != "missing" or not e.message.startswith(("No such image", "image with reference")):
+            raise
+        from lamina.cli.verbs.registry import missing
+
+        body["Image"] = missing(cli, body["Image"], platform=opts["platform"], quiet=opts["quiet"], error=e)
+        made = cli.engine.containers.create(body, **where)
+    return made
+
+
 def check_pull(policy: str) -> None:
     if policy not in ("always", "never", "missing"):
         raise CliError(f"invalid pull option: '{policy}': must be one of \"always\", \"missing\" or \"never\"", 125)
-    if policy == "always":
-        raise CliError("--pull always: this version of lamina can't pull from registries yet", 125)
 
 
 def check_keys(cli: Cli, opts: Opts) -> str:
@@ -163,10 +176,6 @@ def failed(e: LaminaError, verb: str, *, with_help: bool) -> CliError:
     if e.hint:
         text += f"\nHint: {e.hint}"
     return CliError(text, e.exit_code if isinstance(e, (CommandNotFound, CommandNotExecutable)) else 125)
-
-
-def _with_tag(image: str) -> str:
-    return image if ":" in image.rsplit("/", 1)[-1] or "@" in image else f"{image}:latest"
 
 
 VERBS = {
