@@ -106,6 +106,11 @@ TYPED: list[tuple[str, str, str]] = [
     ("archives:save", "save -o {file} other", "found what is to be saved: other; .*"),
     ("archives:load", "load -q -i {file}", "opened the archive, .*"),
     ("registry:pull", "pull -q {registry}/small", "wrote down image .*, its manifests and the name .*"),
+    ("registry:push", "push -q {registry}/small", "pushed 1 layer, config and manifest of image .*"),
+    ("registry:tags", "tags {registry}/small", "asked .* for the tags of small: 1"),
+    ("registry:search", "search {registry}/sm", "asked for names with .*: 1 found"),
+    ("login:login", "--config={config} login -u me -p secret {registry}", "asked .* whether it takes the credentials: it does"),
+    ("login:logout", "--config={config} logout {registry}", "took the credentials of .* out of .*/config.json"),
     ("images:rm", "rmi other", "struck from the database: other:latest"),
     ("images:mount", "image mount made", "mounted the union of layers .* read-only, at .*"),
     ("images:umount", "image umount made", "unmounted .*"),
@@ -144,7 +149,8 @@ def test_every_verb_tells_what_it_does_and_it_is_true(lamina: Lamina, box: str, 
     tar.write_bytes(make_tar({"file": b"12345"}))
     with RegistryServer() as server:
         publish(server, "small", "latest", [make_tar({"other": b"1"})])
-        facts = typed_out(lamina, {"tar": str(tar), "file": str(tmp_path / "out.tar"), "registry": server.host}, tmp_path)
+        values = {"tar": str(tar), "file": str(tmp_path / "out.tar"), "registry": server.host, "config": str(tmp_path)}
+        facts = typed_out(lamina, values, tmp_path)
     assert facts > 100
 
 

@@ -24,8 +24,6 @@ VERBS = {
     "network": "networks of your own come later; `--network` knows bridge, none and host",
     "node": _SWARM,
     "plugin": "nothing here is done by plugins of Docker's daemon",
-    "push": _REGISTRIES,
-    "search": _REGISTRIES,
     "secret": _SWARM,
     "service": _SWARM,
     "stack": _SWARM,

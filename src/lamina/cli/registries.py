@@ -65,15 +65,15 @@ def credentials(cli: Cli) -> CredentialStore:
     return CredentialStore(os.path.join(cli.config, "config.json"), lambda program: shutil.which(program) or "", env)
 
 
-def registries(cli: Cli) -> Any:
-    """The engine's registries, with all of that. Rate limits and other waits are told on stderr."""
+def registries(cli: Cli, source: Any = None) -> Any:
+    """The engine's registries, with all of that (or other credentials). Rate limits and other long waits are told on stderr."""
     try:
         from lamina.engine.registries import Registries
     except ModuleNotFoundError as error:
         if error.name != "urllib3":
             raise
         raise CliError("registries need the Python package urllib3, version 2 or newer, which isn't installed") from None
-    return Registries(cli.engine, settings(), credentials(cli), wait=waiting(cli))
+    return Registries(cli.engine, settings(), source or credentials(cli), wait=waiting(cli))
 
 
 def waiting(cli: Cli) -> Any:

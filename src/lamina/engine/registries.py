@@ -2,11 +2,15 @@
 """The verbs of registries: each finds what it needs and hands it on. Settings and credentials are the caller's: faces read files."""
 from __future__ import annotations
 
+from typing import Any
+
+from lamina.errors import InvalidArgument, NotFound
 from lamina.registry.auth import Source
 from lamina.registry.client import Registry
 from lamina.registry.settings import Settings
 from lamina.registry.transport import Wait
 from lamina.spec import platform as platforms
+from lamina.util import steps
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -16,6 +20,7 @@ if TYPE_CHECKING:
 
     from .engine import Engine
     from .pulling import Pulled, Tell
+    from .pushing import Pushed
 
 
 class Registries:
@@ -35,3 +40,59 @@ class Registries:
         wanted = platforms.parse(platform) if platform else None
         pull = Pull(self.engine.image_store, self.client, platform=wanted, tell=tell, begin=begin, done=done)
         return pull.every_tag(text) if all_tags else [pull.one(text)]
+
+    def push(
+        self, text: str, *, all_tags: bool = False, compression: str = "", preserve_digests: bool = False, tell: Tell | None = None,
+        done: Callable[[Pushed], None] | None = None,
+    ) -> list[Pushed]:  # fmt: skip
+        """One tag (by default latest), or each that the repository has here. NotFound, with docker's text, where there is none."""
+        from lamina.layers.tar import deflate
+        from lamina.spec.reference import Reference, parse
+
+        from .pushing import Push
+
+        name = parse(text)
+        if name.digest:
+            raise InvalidArgument("cannot push a digest reference")
+        images = self.engine.image_store
+        rows = images.store.db.execute("SELECT tag, image_id, target_digest FROM tags WHERE repo = ? ORDER BY tag", (name.name,))
+        if not rows:
+            raise NotFound(f"An image does not exist locally with the tag: {name.familiar_name}")
+        wanted = rows if all_tags else [row for row in rows if row[0] == name.with_default_tag().tag]
+        if not wanted:
+            raise NotFound(f"tag does not exist: {name.with_default_tag().familiar()}")
+        push = Push(images, self.client, compression=deflate.parse(compression) if compression else None, preserve=preserve_digests,
+                    tell=tell)
+        found = []
+        for tag, image_id, target in wanted:
+            image = images.by_id(image_id)
+            if image is None:
+                continue  # removed meanwhile
+            found.append(push.one(Reference(name.domain, name.path, tag), image, target or ""))
+            if done is not None:
+                done(found[-1])
+        return found
+
+    def login(self, domain: str) -> str:
+        """Asks the registry with the credentials that this was made with; an identity token, if it gave one to keep instead of them."""
+        self.client.ping(domain)
+        if steps.tell is not None:
+            steps.tell(f"asked {domain} whether it takes the credentials: it does")
+        return self.client.authorizer.identity_token
+
+    def search(self, term: str, limit: int) -> list[dict[str, Any]]:
+        """[{"name","description","star_count","is_official","is_automated"}]."""
+        from lamina.registry.search import search
+
+        found = search(self.client, term, limit)
+        if steps.tell is not None:
+            steps.tell(f"asked for names with {term}: {len(found)} found")
+        return found
+
+    def tags(self, text: str) -> list[str]:
+        """Those that a repository has at its registry."""
+        repository = self.client.repository(self.client.settings.candidates(text)[0])
+        found = repository.tags()
+        if steps.tell is not None:
+            steps.tell(f"asked {repository.endpoint[0].url} for the tags of {repository.name.path}: {len(found)}")
+        return found

@@ -83,7 +83,7 @@ class Builder:
                     return Built(image, manifest, blobs, descriptors, kept=True, had=[one[0] for one in had])
         blobs, descriptors = {image.id: of_bytes(image.config)}, []
         for layer in layers:
-            digest, file, media_type = self._new(layer)
+            digest, file, media_type = self.new(layer)
             blobs[digest] = file
             descriptors.append(Descriptor(media_type, digest, file.size))
         config = Descriptor(media.DOCKER_CONFIG if self._docker else media.OCI_CONFIG, image.id, len(image.config))
@@ -103,13 +103,13 @@ class Builder:
             return None
         blobs = {digest: of_bytes(content), image.id: of_bytes(image.config)}
         for descriptor, layer in zip(manifest.layers, layers, strict=True):
-            file = self._same(descriptor, layer)
+            file = self.same(descriptor, layer)
             if file is None:
                 return None
             blobs[descriptor.digest] = file
         return blobs, manifest.layers
 
-    def _same(self, descriptor: Descriptor, layer: Layer) -> File | None:
+    def same(self, descriptor: Descriptor, layer: Layer) -> File | None:
         """The very bytes that a descriptor names."""
         if descriptor.digest == layer.diff_id:
             return self._exact(layer)
@@ -125,7 +125,7 @@ class Builder:
                 return file
         return None
 
-    def _new(self, layer: Layer) -> tuple[str, File, str]:
+    def new(self, layer: Layer) -> tuple[str, File, str]:
         """(digest, bytes, media type) of a layer in the form that was asked for."""
         kind, level = self._compression
         base = media.DOCKER_LAYER if self._docker else media.OCI_LAYER
