@@ -73,6 +73,7 @@ def check(told: list[Step], before: World, after: World, words: tuple[str, ...],
 
 # (target of the registry, what is typed, what is told), in an order in which each works.
 TYPED: list[tuple[str, str, str]] = [
+    ("build:build", "build --check {dockerfiles}", "read .*/Dockerfile: 2 lines"),
     ("transfer:import", "import {tar} small", r"laid out 1 file, 5 bytes, .*"),
     ("run:create", "create --name aa -v data:/data box sleep 1000", "made its read-write layer, empty: .*/rw/diff"),
     ("mounts:mount", "mount aa", "mounted at .* its read-write layer, the init layer, layers [0-9a-f]{12}"),
@@ -107,6 +108,7 @@ TYPED: list[tuple[str, str, str]] = [
     ("archives:load", "load -q -i {file}", "opened the archive, .*"),
     ("registry:pull", "pull -q {registry}/small", "wrote down image .*, its manifests and the name .*"),
     ("registry:push", "push -q {registry}/small", "pushed 1 layer, config and manifest of image .*"),
+    ("manifest:inspect", "manifest inspect {registry}/small", "asked .* for the manifest of .*/small:latest: .* bytes"),
     ("registry:tags", "tags {registry}/small", "asked .* for the tags of small: 1"),
     ("registry:search", "search {registry}/sm", "asked for names with .*: 1 found"),
     ("login:login", "--config={config} login -u me -p secret {registry}", "asked .* whether it takes the credentials: it does"),
@@ -149,7 +151,9 @@ def test_every_verb_tells_what_it_does_and_it_is_true(lamina: Lamina, box: str, 
     tar.write_bytes(make_tar({"file": b"12345"}))
     with RegistryServer() as server:
         publish(server, "small", "latest", [make_tar({"other": b"1"})])
-        values = {"tar": str(tar), "file": str(tmp_path / "out.tar"), "registry": server.host, "config": str(tmp_path)}
+        values = {"tar": str(tar), "file": str(tmp_path / "out.tar"), "registry": server.host, "config": str(tmp_path),
+                  "dockerfiles": str(tmp_path)}
+        (tmp_path / "Dockerfile").write_text("FROM scratch\n")
         facts = typed_out(lamina, values, tmp_path)
     assert facts > 100
 

@@ -16,7 +16,7 @@ ROWS = [
     {"__main__"},
     {"cli"},
     {"engine"},
-    {"monitor"},
+    {"monitor", "build"},
     {"images", "containers", "volumes", "network", "registry", "runtime"},
     {"content", "layers"},
     {"store"},

@@ -5,22 +5,20 @@ Said to who types one, and shown in docs/flags.md. Loaded only for an error.
 """
 from __future__ import annotations
 
-_REGISTRIES = "registries come with issue 4; `import` and `commit` make images"
-_BUILD = "the builder comes with issue 5; `run` and `commit` make an image step by step"
+_MANIFESTS = "indexes of your own come later; `manifest inspect` shows what a registry has"
+_BUILD = "the builder comes with issue 5; `build --check` checks a Dockerfile"
 _SWARM = "a swarm of hosts is no aim"
 
 VERBS = {
-    "build": _BUILD,
     "builder": _BUILD,
     "buildx": _BUILD,
     "compose": "one container at a time, so far",
     "config": _SWARM,
     "context": "there is no daemon to choose; `--root` and `--runroot` name an engine",
-    "image build": _BUILD,
-    "image push": _REGISTRIES,
-    "login": _REGISTRIES,
-    "logout": _REGISTRIES,
-    "manifest": _REGISTRIES,
+    "manifest annotate": _MANIFESTS,
+    "manifest create": _MANIFESTS,
+    "manifest push": _MANIFESTS,
+    "manifest rm": _MANIFESTS,
     "network": "networks of your own come later; `--network` knows bridge, none and host",
     "node": _SWARM,
     "plugin": "nothing here is done by plugins of Docker's daemon",
@@ -46,6 +44,7 @@ FLAGS = {
     "cpu-percent": _WINDOWS,
     "gpus": "no drivers of GPUs are known here; `--device` gives a container a GPU's nodes",
     "group": _CLUSTER,
+    "insecure": "lamina.toml says which registries are insecure",
     "io-maxbandwidth": _WINDOWS,
     "io-maxiops": _WINDOWS,
     "kernel-memory": "kernels have it no longer, and docker ignores it",

@@ -6,11 +6,13 @@ GROUP_SHORTS = {
     "container": "Manage containers",
     "image": "Manage images",
     "layer": "Look at layers",
+    "manifest": "Look at manifests of a registry",
     "system": "Manage lamina",
     "volume": "Manage volumes",
 }
 
 SHORTS = {
+    "build:build": "Check a Dockerfile, list what it takes, or draw its stages (it makes no images yet)",
     "archives:load": "Load images from an archive or STDIN",
     "archives:save": "Save one or more images to an archive (streamed to STDOUT by default)",
     "completion:completion": "Generate the autocompletion script for the specified shell",
@@ -49,13 +51,14 @@ SHORTS = {
     "ps:ps": "List containers",
     "run:create": "Create a new container",
     "run:run": "Create and run a new container from an image",
-    "registry:pull": "Download an image from a registry",
     "login:login": "Log in to a registry.",
+    "manifest:inspect": "Display an image manifest, or manifest list",
     "login:logout": "Log out from a registry.",
-    "system:adopt": "Take over a data root that was moved (its new place: --root, --runroot)",
+    "registry:pull": "Download an image from a registry",
     "registry:push": "Upload an image to a registry",
     "registry:search": "Search Docker Hub for images",
     "registry:tags": "List the tags that a repository has at its registry",
+    "system:adopt": "Take over a data root that was moved (its new place: --root, --runroot)",
     "system:boot": "Start what was running at the last shutdown, by its restart policy (for the host's start)",
     "system:check": "Check that the store is whole, and repair it",
     "system:info": "Display system-wide information",
@@ -78,6 +81,7 @@ SHORTS = {
 
 # What goes in and what comes out (docs/tour): the first line of a verb's help.
 IN_OUT = {
+    "build:build": "Dockerfile -> what the build checks say of it (--check), its targets and arguments (--call), its stages (--print)",
     "manage:pause": "freezes the process space by cgroup, not by signals",
     "manage:unpause": "lets a frozen process space go on",
     "completion:completion": "a script for bash, zsh or fish; e.g. source <(lamina completion bash)",
@@ -125,13 +129,14 @@ IN_OUT = {
     "run:run": "create + start",
     "archives:load": "archive of images, with layers and metadata -> images (`save` writes one)",
     "archives:save": "images -> archive with all their layers and metadata (`load` reads it)",
-    "registry:pull": "image of a registry -> image here, with its layers, as far as they aren't here",
-    "port:port": "container -> where the host has its published ports",
+    "manifest:inspect": "name at a registry -> its manifest or index, as it came",
     "login:login": "user and password, if a registry takes them -> config.json, or a credential helper",
     "login:logout": "takes a registry's credentials out of config.json, or its helper",
     "registry:search": "words -> repositories that have them in their names, with what is known of them",
     "registry:push": "image here -> its registry, as far as that doesn't have it",
     "registry:tags": "repository -> its tags at the registry",
+    "registry:pull": "image of a registry -> image here, with its layers, as far as they aren't here",
+    "port:port": "container -> where the host has its published ports",
     "system:adopt": "a data root that was moved -> this engine's",
     "system:boot": "starts what ran when the host went down and has a restart policy",
     "system:check": "every invariant of the store -> a line for each that doesn't hold",
@@ -274,6 +279,15 @@ _CREATE = {
 _CHANGE = "Apply Dockerfile instruction to the created image"
 
 FLAGS: dict[str, dict[str, str]] = {
+    "build:build": {
+        "build-arg": "Set build-time variables",
+        "call": 'What to do with the Dockerfile: "check", "outline" or "targets" (and ",format=json", ",ignorestatus=true")',
+        "check": 'Shorthand for "--call=check"',
+        "file": 'Name of the Dockerfile (default: "PATH/Dockerfile"; -: STDIN)',
+        "platform": "Set target platform for build",
+        "print": '"graph": draw the stages, and which needs which',
+        "target": "Set the target build stage to build",
+    },
     "cp:cp": {
         "archive": "Archive mode (copy all uid/gid information)",
         "follow-link": "Always follow symbol link in SRC_PATH",
@@ -404,17 +418,6 @@ FLAGS: dict[str, dict[str, str]] = {
         "platform": 'Load only the given platform variant. Formatted as "os[/arch[/variant]]" (e.g., "linux/amd64")',
         "quiet": "Suppress the progress output",
     },
-    "registry:pull": {
-        "all-tags": "Download all tagged images in the repository",
-        "disable-content-trust": "Skip image verification",
-        "platform": "Set platform if server is multi-platform capable",
-        "quiet": "Suppress verbose output",
-    },
-    "archives:save": {
-        "compression": "How layers are compressed: gzip, zstd (with a level: gzip:9), none. The default depends on the format",
-        "format": '"docker-archive", "oci-archive", "oci-dir" or "docker-dir"',
-        "output": "Write to a file, instead of STDOUT (a directory for oci-dir and docker-dir)",
-        "platform": 'Save only the given platform variant. Formatted as "os[/arch[/variant]]" (e.g., "linux/amd64")',
     "login:login": {
         "password": "Password",
         "password-stdin": "Take the password from stdin",
@@ -433,6 +436,17 @@ FLAGS: dict[str, dict[str, str]] = {
         "limit": "Max number of search results",
         "no-trunc": "Don't truncate output",
     },
+    "registry:pull": {
+        "all-tags": "Download all tagged images in the repository",
+        "disable-content-trust": "Skip image verification",
+        "platform": "Set platform if server is multi-platform capable",
+        "quiet": "Suppress verbose output",
+    },
+    "archives:save": {
+        "compression": "How layers are compressed: gzip, zstd (with a level: gzip:9), none. The default depends on the format",
+        "format": '"docker-archive", "oci-archive", "oci-dir" or "docker-dir"',
+        "output": "Write to a file, instead of STDOUT (a directory for oci-dir and docker-dir)",
+        "platform": 'Save only the given platform variant. Formatted as "os[/arch[/variant]]" (e.g., "linux/amd64")',
         "preserve-digests": "Fail if the digest of a manifest that an image came with can't be kept",
         "quiet": "Suppress the progress output",
     },

@@ -107,6 +107,9 @@ GROUPS: dict[str, dict[str, tuple[str, str]]] = {
         "umount": ("umount", "images:umount"),
         "unmount": ("umount", "images:umount"),
     },
+    "manifest": {
+        "inspect": ("inspect", "manifest:inspect"),
+    },
     "layer": {
         "list": ("ls", "layers:ls"),
         "ls": ("ls", "layers:ls"),
