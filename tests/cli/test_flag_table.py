@@ -72,7 +72,7 @@ def test_missing_verbs_say_why(form: str, capfd: Capture) -> None:
     reason = absent.verb(*words)
     assert reason, f"docker has {form}: done or a reason"
     assert run(fake, *words, "x") == 1 and not fake.calls
-    known = words[0] in ("container", "image", "system", "volume")
+    known = words[0] in ("container", "image", "manifest", "system", "volume")
     name, where = (form, f"{words[0]} ") if known else (words[0], "")
     assert capfd.readouterr().err == f"lamina has no '{name}': {reason}\nSee 'lamina {where}--help'\n"
 

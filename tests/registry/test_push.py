@@ -61,6 +61,9 @@ def test_lines_as_dockers(lamina: Lamina, server: RegistryServer) -> None:
     assert state(mounted.stdout) == ["Preparing", "Mounted from team/app"] and f"2: digest: {digest}" in mounted.stdout
     assert lamina("push", "-q", f"{server.host}/team/other:2").out == f"{server.host}/team/other:2"
     assert lamina("tags", f"{server.host}/team/other").out == "2"
+    assert json.loads(lamina("manifest", "inspect", ref).out) == manifest
+    none = lamina("manifest", "inspect", f"{ref}:nosuch")
+    assert none.returncode == 1 and f"manifest for {ref}:nosuch not found" in none.stderr
 
 
 def test_the_same_image_and_digest_come_back(lamina: Lamina, server: RegistryServer) -> None:

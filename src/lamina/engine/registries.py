@@ -89,6 +89,21 @@ class Registries:
             steps.tell(f"asked for names with {term}: {len(found)} found")
         return found
 
+    def manifest(self, text: str) -> dict[str, Any]:
+        """The manifest or index that a tag or digest stands for, of whatever kind: an object, checked to have the digest that names it."""
+        from lamina.spec import document
+
+        from .remote import named, parse
+
+        name = self.client.settings.candidates(text)[0].with_default_tag()
+        repository = self.client.repository(name)
+        reference = name.digest or name.tag
+        found = repository.manifest(reference)
+        parse(found, named(name, reference))
+        if steps.tell is not None:
+            steps.tell(f"asked {repository.endpoint[0].url} for the manifest of {name.familiar()}: {len(found.content)} bytes")
+        return document.parse(found.content, "manifest", document.MANIFEST_LIMIT)
+
     def tags(self, text: str) -> list[str]:
         """Those that a repository has at its registry."""
         repository = self.client.repository(self.client.settings.candidates(text)[0])
