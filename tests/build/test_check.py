@@ -143,6 +143,19 @@ Dockerfile:2
     assert reports.check_text(look(F)) == "Check complete, no warnings found.\n"
 
 
+def test_very_many_warnings() -> None:
+    report = look(F + "ENV " + " \\\n".join(f"a{number}=$b{number}" for number in range(3000)) + "\n")
+    assert report.error is not None and report.error.message == "more than 1000 warnings: the check ended here"
+    text = reports.check_text(report)
+    assert text.startswith("Check complete, 1000 warnings have been found!\n") and " ... | and 2502 lines more\n" in text
+
+
+def test_names_of_the_same_env_are_not_known_yet() -> None:
+    """What is meant can only be a variable of before."""
+    (warning,) = look(F + "ENV ALPHA=$ALPHB ALPHC=1\n").warnings
+    assert warning.detail == "Usage of undefined variable '$ALPHB'"
+
+
 def test_an_error_points_at_its_place() -> None:
     """Line and column, in a continued line, too; what was meant is said."""
     report = look(F + "HEALTHCHECK --timeout=3s \\\n   --intervall=3s CMD x\n")

@@ -56,6 +56,7 @@ def test_words() -> None:
     scope, found = Scope({}), []
     for instruction in dockerfile.stages[0].instructions:
         scope.meet(instruction, dockerfile, REQUEST, outer)
+        scope.take(instruction)
         if isinstance(instruction, Label):
             found += [pair.value for pair in instruction.pairs]
     assert dict(zip(WORDS, found, strict=True)) == dict(zip(WORDS, recorded("words"), strict=True))

@@ -274,6 +274,7 @@ class _Stage:
                 known = nearest(name, self.scope.env)
                 meant = f" (did you mean ${known}?)" if known else ""
                 self.warn("UndefinedVar", instruction, f"Usage of undefined variable '${name}'{meant}")
+            self.scope.take(instruction)
             self.one(instruction)
         for need in self.node.needs:
             if need.node is not None and need.why is not None and (need.node.index not in met or need.node is self.node):

@@ -128,6 +128,7 @@ class Outline:
         used = set(expander.matched)
         for instruction in node.instructions():
             scope.meet(instruction, self.graph.dockerfile, request, self.outer)
+            scope.take(instruction)
             for mount in instruction.mounts if isinstance(instruction, Run) else ():
                 if mount.type == "secret":
                     name = mount.id or mount.source or mount.target.rpartition("/")[2]

@@ -11,8 +11,9 @@ from dataclasses import dataclass, field, replace
 from lamina.errors import InvalidArgument
 
 from .lines import DIRECTIVE
-from .source import Span
+from .source import DockerfileError, Span
 
+MAX_WARNINGS = 1000
 URL = "https://docs.docker.com/go/dockerfile/rule/"
 TRUE, FALSE = ("1", "t", "T", "TRUE", "true", "True"), ("0", "f", "F", "FALSE", "false", "False")
 
@@ -117,6 +118,8 @@ class Linter:
     def warn(self, rule: str, span: Span, detail: str, comments: list[str] | None = None) -> None:
         """comments: those above the instruction, which may have other wishes for it."""
         if (self.wanted_below(comments) if comments else self.wanted).wants(rule):
+            if len(self.warnings) == MAX_WARNINGS:
+                raise DockerfileError(f"more than {MAX_WARNINGS} warnings: the check ended here", [span])
             self.warnings.append(Warning(rule, detail, span))
 
     def wanted_below(self, comments: list[str]) -> Wanted:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from lamina.errors import InvalidArgument
 
 Place = tuple[int, int]  # line, column
+MAX_SHOWN = 500  # lines of one thing
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +77,8 @@ class Source:
                 shown += 1
             shown += 1
         point = next(span.column for span in spans if span.first == start)
+        more = max(end - begin + 1 - MAX_SHOWN, 0)
+        end -= more
         lines = [f"{self.name}:{start}:{point}" if column else f"{self.name}:{start}", "-" * 20]
         marked = {line for span in spans for line in range(max(span.first, begin), min(span.last, end) + 1)}
         for number in range(begin, end + 1):
@@ -84,4 +87,5 @@ class Source:
             if column and number == start:
                 blank = "".join(char if char == "\t" else " " for char in text[: point - 1])
                 lines.append(f"     |     {blank}^")
+        lines += [f" ... | and {more} lines more"] if more else []
         return "\n".join([*lines, "-" * 20]) + "\n"

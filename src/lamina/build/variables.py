@@ -104,7 +104,7 @@ class Scope:
         return Scope(dict(self.env), dict(self.declared), dict(self.values), set(self.used))
 
     def meet(self, instruction: Instruction, dockerfile: Dockerfile, request: Request, outer: Globals) -> list[str]:
-        """Expands what takes variables, and takes what it sets. The names in it that mean nothing, in order."""
+        """Expands what takes variables; arguments are set at once, ENV by `take`. The names in it that mean nothing, in order."""
         escape = dockerfile.escape
         expander = Expander(self.env, escape=escape)
         plain = Expander(self.env, quotes=False)
@@ -116,10 +116,12 @@ class Scope:
         if isinstance(instruction, Arg):
             for one in instruction.args:
                 self.declare(one, instruction, expander, request, outer)
-        missing = [name for name in {**expander.unmatched, **plain.unmatched} if name not in self.declared and name not in NO_VARIABLES]
+        return [name for name in {**expander.unmatched, **plain.unmatched} if name not in self.declared and name not in NO_VARIABLES]
+
+    def take(self, instruction: Instruction) -> None:
+        """What an instruction that was met sets for those after it."""
         if isinstance(instruction, Env):
             self.env.update((pair.key, pair.value) for pair in instruction.pairs)
-        return missing
 
     def ports(self, text: str, expander: Expander, instruction: Instruction) -> list[str]:
         try:
