@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from lamina.util.sizes import human_size
 from tests.conftest import Lamina, busybox_tree, make_tar
 
 from .published import CONFIG, LAYER, config_of, manifest_of, publish, publish_index
@@ -353,6 +354,7 @@ def test_a_later_pull_goes_on(lamina: Lamina, server: RegistryServer, change: st
     place = lamina.root / "partials" / digest[7:]
     at = place.stat().st_size
     assert at >= 1 << 20 and rows(lamina, "partials") == 1
+    assert lamina("system", "df", "--format", "{{.Type}} {{.Size}} {{.Reclaimable}}").out.splitlines()[0] == f"Images {human_size(at)} 0B (0%)"
     sound(lamina)
     if change == "etag":
         server.etag = '"2"'

@@ -66,9 +66,15 @@ class Partial:
         self.at += len(data)
 
     def restart(self) -> None:
-        """From byte 0."""
-        os.ftruncate(self._fd, 0)
-        self._hash, self.at = new_sha256(), 0
+        """From byte 0, in a file without a name: another pull, which was told another size, may still be reading the old one."""
+        try:
+            if os.stat(self.path, follow_symlinks=False).st_ino == os.fstat(self._fd).st_ino:
+                os.unlink(self.path)
+        except FileNotFoundError:
+            pass  # swept, or removed by who was done with it
+        fresh = os.open(os.path.dirname(self.path), os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        self.close()
+        self._fd, self._hash, self.at = fresh, new_sha256(), 0
 
     @property
     def found(self) -> str:

@@ -2,6 +2,7 @@
 """What images, containers and volumes take on disk: `GET /system/df`."""
 from __future__ import annotations
 
+import os
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,8 @@ if TYPE_CHECKING:
 
 def usage(engine: Engine) -> dict[str, Any]:
     """{"LayersSize", "Images", "Containers", "Volumes", "BuildCache"}: summaries as the lists give them, with what only this shows:
-    SharedSize (bytes of layers that other images have, too) and Containers of an image, UsageData of a volume."""
+    SharedSize (bytes of layers that other images have, too) and Containers of an image, UsageData of a volume; "Partials": bytes of
+    downloads that a later pull goes on with, which Docker's API has no word for."""
     layers = engine.layer_store.list()
     size_of = {layer.chain_id: layer.size for layer in layers}
     parent_of = {layer.chain_id: layer.parent for layer in layers}
@@ -38,5 +40,17 @@ def usage(engine: Engine) -> dict[str, Any]:
         row["UsageData"] = {"RefCount": links[row["Name"]], "Size": tree_size(row["Mountpoint"])}
     return {
         "LayersSize": sum(size_of[chain_id] for chain_id in holders), "Images": images, "Containers": containers, "Volumes": volumes,
-        "BuildCache": [],
+        "BuildCache": [], "Partials": partials(engine.store.paths.partials),
     }  # fmt: skip
+
+
+def partials(directory: str) -> int:
+    """Bytes of the files in it; some may go meanwhile."""
+    found = 0
+    with os.scandir(directory) as entries:
+        for entry in entries:
+            try:
+                found += entry.stat(follow_symlinks=False).st_size
+            except FileNotFoundError:
+                continue
+    return found

@@ -41,13 +41,13 @@ class Sum:
 def sums(data: dict[str, Any]) -> list[Sum]:
     """What could be removed: layers that no used image has for itself alone, containers that don't run, volumes without a container."""
     used = [row for row in data["Images"] if row["Containers"]]
-    layers = data["LayersSize"]
+    layers, coming = data["LayersSize"], data["Partials"]
     running = [row for row in data["Containers"] if row["State"] in ("running", "paused", "restarting")]
     written, kept = (sum(row["SizeRw"] for row in rows) for rows in (data["Containers"], running))
     linked = [row["UsageData"] for row in data["Volumes"] if row["UsageData"]["RefCount"]]
     stored, held = sum(row["UsageData"]["Size"] for row in data["Volumes"]), sum(row["Size"] for row in linked)
     return [
-        Sum("Images", len(data["Images"]), len(used), layers, layers - sum(row["Size"] - row["SharedSize"] for row in used)),
+        Sum("Images", len(data["Images"]), len(used), layers + coming, layers - sum(row["Size"] - row["SharedSize"] for row in used)),
         Sum("Containers", len(data["Containers"]), len(running), written, written - kept),
         Sum("Local Volumes", len(data["Volumes"]), len(linked), stored, stored - held),
         Sum("Build Cache", 0, 0, 0, 0),
