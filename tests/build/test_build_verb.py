@@ -98,6 +98,13 @@ def test_where_it_reads_from(lamina: Lamina, tmp_path: Path) -> None:
     assert "not found" in lamina("build", "--check", tmp_path / "none").stderr
 
 
+def test_control_characters_do_nothing_on_a_terminal(lamina: Lamina, tmp_path: Path) -> None:
+    (tmp_path / "Dockerfile").write_text("FROM scratch AS Base\n# \x1b]0;title\x07\n")
+    assert "\x1b]0" in lamina("build", "--check", tmp_path).stdout  # a control: in a pipe it is exact
+    shown = lamina.pty("build", "--check", str(tmp_path)).stdout
+    assert "StageNameCasing" in shown and "\x1b" not in shown
+
+
 def test_frontends() -> None:
     ours = "docker/dockerfile docker/dockerfile:1 docker.io/docker/dockerfile:1.7-labs mirror.example/hub/docker/dockerfile:1"
     for name in ours.split():

@@ -16,6 +16,7 @@ from lamina.build.source import DockerfileError, Source
 from lamina.build.variables import Request, global_args
 from lamina.cli.context import Cli, CliError
 from lamina.cli.flags import Opts, Verb
+from lamina.cli.term import sanitise
 from lamina.errors import InvalidArgument, LaminaError, NotFound, NotSupported
 from lamina.images.shellwords import Expander
 from lamina.linux.fs import open_beneath
@@ -71,13 +72,13 @@ def build(cli: Cli, opts: Opts, args: list[str]) -> int:
             return checked(cli, call, source, request, ignore_of(context, beside))
         dockerfile = parse(source)
         if call.method == "targets":
-            cli.out(reports.targets_json(dockerfile) if call.json else reports.targets_text(dockerfile), end="")
+            show(cli, reports.targets_json(dockerfile) if call.json else reports.targets_text(dockerfile))
         elif call.method == "outline":
             outline = reports.Outline(dockerfile, request)
-            cli.out(outline.json() if call.json else outline.text(), end="")
+            show(cli, outline.json() if call.json else outline.text())
         elif call.method == "graph":
             graph = graph_of(dockerfile, request)
-            cli.out(reports.draw(graph, graph.target(request.target)), end="")
+            show(cli, reports.draw(graph, graph.target(request.target)))
         else:
             graph_of(dockerfile, request).target(request.target)
             raise NotSupported(
@@ -133,13 +134,15 @@ def checked(cli: Cli, call: Call, source: Source, request: Request, ignore: igno
     if report.unknown:
         names = ", ".join(report.unknown)
         cli.warn(f"not in the store, so their variables aren't known, and UndefinedVar isn't asked of stages on them: {names}")
-    if call.json:
-        cli.out(reports.check_json(report), end="")
-    else:
-        cli.out(reports.check_text(report), end="")
+    show(cli, reports.check_json(report) if call.json else reports.check_text(report))
     if report.error is not None:
         raise CliError(f"ERROR: {reports.error_text(report.error)}".rstrip("\n"))
     return 1 if report.warnings and not call.ignore_status else 0
+
+
+def show(cli: Cli, text: str) -> None:
+    """On stdout; on a terminal, what a stranger's Dockerfile has of control characters does nothing."""
+    cli.out(sanitise(text, keep="\n\t") if cli.is_tty(1) else text, end="")
 
 
 # -- where the files are
