@@ -62,6 +62,10 @@ def test_lines_as_dockers(lamina: Lamina, server: RegistryServer) -> None:
     assert lamina("push", "-q", f"{server.host}/team/other:2").out == f"{server.host}/team/other:2"
     assert lamina("tags", f"{server.host}/team/other").out == "2"
     assert json.loads(lamina("manifest", "inspect", ref).out) == manifest
+    here, there = (json.loads(lamina("image", "inspect", *words, ref).out)[0] for words in ([], ["--remote"]))
+    assert there["Size"] == manifest["layers"][0]["size"] and here["RepoDigests"][0] in there["RepoDigests"]
+    for key in ("Id", "Config", "Architecture", "Os", "RootFS", "Created", "Comment"):
+        assert there[key] == here[key], key
     none = lamina("manifest", "inspect", f"{ref}:nosuch")
     assert none.returncode == 1 and f"manifest for {ref}:nosuch not found" in none.stderr
 

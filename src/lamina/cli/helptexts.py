@@ -311,7 +311,7 @@ FLAGS: dict[str, dict[str, str]] = {
     },
     "images:rm": {"force": "Force removal of the image", "no-prune": "Do not delete untagged parents"},
     "inspect:container": {"format": FORMAT_ONE, "size": "Display total file sizes"},
-    "inspect:image": {"format": FORMAT_ONE},
+    "inspect:image": {"format": FORMAT_ONE, "remote": "Of an image at its registry; nothing is pulled"},
     "inspect:inspect": {
         "format": FORMAT_ONE,
         "size": "Display total file sizes if the type is container",

@@ -89,6 +89,21 @@ class Registries:
             steps.tell(f"asked for names with {term}: {len(found)} found")
         return found
 
+    def inspect(self, text: str) -> dict[str, Any]:
+        """As `image inspect`, of an image at its registry: Size is that of its blobs, and it lies in no driver. Nothing is kept."""
+        from lamina.images.inspect import describe, rootfs
+
+        from .pulling import Pull
+
+        repository, name, remote = Pull(self.engine.image_store, self.client).find(text)
+        if steps.tell is not None:
+            steps.tell(f"asked {repository.endpoint[0].url} for the manifest and config of {name.familiar()}")
+        tags = [name.familiar()] if name.tag and not name.digest else []
+        result = describe(remote.document, remote.id, tags, [f"{name.familiar_name}@{remote.target}"], "")
+        result["Size"] = sum(descriptor.size for descriptor, _ in remote.layers)
+        result["RootFS"] = rootfs(remote.document)
+        return result
+
     def manifest(self, text: str) -> dict[str, Any]:
         """The manifest or index that a tag or digest stands for, of whatever kind: an object, checked to have the digest that names it."""
         from lamina.spec import document

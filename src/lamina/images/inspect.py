@@ -18,14 +18,19 @@ def inspect_image(images: ImageStore, ref: str) -> dict[str, Any]:
     image = images.resolve(ref)
     if steps.tell is not None:
         steps.tell(f"read image {image.short_id}: its config, whose digest is its id, from the database")
-    document = image.document
-    rootfs: dict[str, Any] = {"Type": "layers"}
-    diff_ids = (document.get("rootfs") or {}).get("diff_ids") or []
-    if diff_ids:
-        rootfs["Layers"] = diff_ids
     last = image.meta.get("LastTagTime")
+    result = describe(image.document, image.id, images.tags(image.id), images.digests(image.id), image.parent)
+    result["Size"] = image.size
+    result["GraphDriver"] = graph_driver(images, image)
+    result["RootFS"] = rootfs(image.document)
+    result["Metadata"] = {"LastTagTime": rfc3339nano(last)}
+    return result
+
+
+def describe(document: dict[str, Any], image_id: str, tags: list[str], digests: list[str], parent: str) -> dict[str, Any]:
+    """What a checked config says of an image, wherever that is, in docker's shape."""
     result: dict[str, Any] = {
-        "Id": image.id, "RepoTags": images.tags(image.id), "RepoDigests": images.digests(image.id), "Parent": image.parent,
+        "Id": image_id, "RepoTags": tags, "RepoDigests": digests, "Parent": parent,
         "Comment": _comment(document), "Created": document.get("created") or "", "Container": document.get("container") or "",
         "ContainerConfig": run_config(document.get("container_config")), "DockerVersion": document.get("docker_version") or "",
         "Author": document.get("author") or "", "Config": run_config(document.get("config")),
@@ -36,11 +41,12 @@ def inspect_image(images: ImageStore, ref: str) -> dict[str, Any]:
     result["Os"] = document.get("os") or "linux"
     if document.get("os.version"):
         result["OsVersion"] = document["os.version"]
-    result["Size"] = image.size
-    result["GraphDriver"] = graph_driver(images, image)
-    result["RootFS"] = rootfs
-    result["Metadata"] = {"LastTagTime": rfc3339nano(last)}
     return result
+
+
+def rootfs(document: dict[str, Any]) -> dict[str, Any]:
+    diff_ids = (document.get("rootfs") or {}).get("diff_ids") or []
+    return {"Type": "layers", "Layers": diff_ids} if diff_ids else {"Type": "layers"}
 
 
 def _comment(document: dict[str, Any]) -> str:

@@ -48,6 +48,13 @@ def container(cli: Cli, opts: Opts, args: list[str]) -> int:
 
 
 def image(cli: Cli, opts: Opts, args: list[str]) -> int:
+    if opts["remote"]:
+        from lamina.cli.context import add_site_packages
+
+        add_site_packages()  # urllib3
+        from lamina.cli.registries import registries
+
+        return inspect_all(cli, opts, args, registries(cli).inspect)
     return inspect_all(cli, opts, args, _of_kind(cli, "image", False))
 
 
@@ -107,5 +114,5 @@ SIZE = ("size", "s", "bool", False)
 VERBS = {
     "inspect": Verb(inspect, "[OPTIONS] NAME|ID [NAME|ID...]", 1, None, (FORMAT, SIZE, ("type", "", "string", ""))),
     "container": Verb(container, "[OPTIONS] CONTAINER [CONTAINER...]", 1, None, (FORMAT, SIZE)),
-    "image": Verb(image, "[OPTIONS] IMAGE [IMAGE...]", 1, None, (FORMAT,), refused={"platform": ""}),
+    "image": Verb(image, "[OPTIONS] IMAGE [IMAGE...]", 1, None, (FORMAT, ("remote", "", "bool", False)), refused={"platform": ""}),
 }
