@@ -316,8 +316,8 @@ def test_goes_on_where_it_broke(lamina: Lamina, server: RegistryServer, ranges: 
     sound(lamina)
 
 
-def stopped(lamina: Lamina, server: RegistryServer, digest: str, length: int) -> None:
-    """A pull that is killed when so many bytes of a blob have come."""
+def stopped(lamina: Lamina, server: RegistryServer, digest: str, length: int, by: int = signal.SIGKILL) -> tuple[int, bytes]:
+    """A pull that gets a signal when so many bytes of a blob have come: its exit code and stderr."""
     reached, go = threading.Event(), threading.Event()
 
     def hook(handler: Any, method: str, path: str) -> bool:
@@ -335,16 +335,27 @@ def stopped(lamina: Lamina, server: RegistryServer, digest: str, length: int) ->
         return True
 
     server.hook = hook
-    pulling = lamina.start("pull", f"{server.host}/big", stdout=subprocess.PIPE)
+    pulling = lamina.start("pull", f"{server.host}/big", stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     assert reached.wait(60)
     place = lamina.root / "partials" / digest[7:]
     while not place.exists() or place.stat().st_size < 1 << 20:
         assert pulling.poll() is None
-    pulling.send_signal(signal.SIGKILL)
-    pulling.communicate()
+    pulling.send_signal(by)
+    _, err = pulling.communicate(timeout=30)  # although the server says nothing more
     go.set()
     server.hook = None
     server.asked.clear()
+    return pulling.returncode, err
+
+
+def test_interrupted(lamina: Lamina, server: RegistryServer) -> None:
+    digest = big(server)
+    code, err = stopped(lamina, server, digest, 2 << 20, signal.SIGINT)
+    assert (code, err) == (130, b"pull interrupted: what has come is kept for the next one\n")
+    assert rows(lamina, "partials") == 1 and rows(lamina, "leases") == 0 and rows(lamina, "images") == 0
+    sound(lamina)
+    lamina("pull", f"{server.host}/big").check()
+    assert server.headers_of(digest, "Range")[0].startswith("bytes=")
 
 
 @pytest.mark.parametrize("change", ["none", "etag", "garbage"])
@@ -354,7 +365,8 @@ def test_a_later_pull_goes_on(lamina: Lamina, server: RegistryServer, change: st
     place = lamina.root / "partials" / digest[7:]
     at = place.stat().st_size
     assert at >= 1 << 20 and rows(lamina, "partials") == 1
-    assert lamina("system", "df", "--format", "{{.Type}} {{.Size}} {{.Reclaimable}}").out.splitlines()[0] == f"Images {human_size(at)} 0B (0%)"
+    usage = lamina("system", "df", "--format", "{{.Type}} {{.Size}} {{.Reclaimable}}").out.splitlines()
+    assert usage[0] == f"Images {human_size(at)} 0B (0%)"
     sound(lamina)
     if change == "etag":
         server.etag = '"2"'
