@@ -198,7 +198,7 @@ class _Work:
             return None
         if PREFIX + hasher.hexdigest() != descriptor.digest:
             return None
-        return File(done, lambda write: _pour(fd, done, write))
+        return File(done, lambda write: _pour(fd, done, write), fd)
 
 
 class _Sending:
@@ -236,8 +236,10 @@ class _Sending:
         for future in self._futures.values():
             if future.done():
                 future.result()  # what went wrong is told before more is made
-        fd = self.space()
-        file.fill(lambda view: write_all(fd, view))
+        fd = file.fd
+        if fd < 0:
+            fd = self.space()
+            file.fill(lambda view: write_all(fd, view))
         self._futures[digest] = self._pool.submit(self._send, digest, fd, file.size, diff_id)
 
     def _send(self, digest: str, fd: int, size: int, diff_id: str) -> None:

@@ -184,7 +184,8 @@ class Builder:
         finally:
             packer.close()
         self._tell(layer.diff_id, "done", size, size)
-        file = File(os.fstat(fd).st_size, lambda out: _pour(Slice(fd, 0, os.fstat(fd).st_size, "compressed layer"), out))
+        packed = os.fstat(fd).st_size
+        file = File(packed, lambda out: _pour(Slice(fd, 0, packed, "compressed layer"), out), fd)
         self._packed[layer.diff_id, f"{kind}:{level}"] = PREFIX + hasher.hexdigest(), file
         return PREFIX + hasher.hexdigest(), file
 

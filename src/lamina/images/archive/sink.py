@@ -20,13 +20,14 @@ Fill = Callable[[Write], object]
 
 
 class File:
-    """`size` bytes, known before; `fill` writes them."""
+    """`size` bytes, known before; `fill` writes them. `fd`: a file of just these bytes, where there is one; it stays its maker's."""
 
-    __slots__ = ("size", "fill")
+    __slots__ = ("size", "fill", "fd")
 
-    def __init__(self, size: int, fill: Fill) -> None:
+    def __init__(self, size: int, fill: Fill, fd: int = -1) -> None:
         self.size = size
         self.fill = fill
+        self.fd = fd
 
 
 def of_bytes(data: bytes) -> File:
