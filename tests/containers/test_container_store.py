@@ -41,6 +41,16 @@ def test_insert_and_look_up(containers: ContainerStore) -> None:
     assert containers.state(record.id).status == "created"
 
 
+def test_a_made_up_name_gives_way(containers: ContainerStore) -> None:
+    """Two commands make up the same name at once. Control: a name that somebody chose is a conflict."""
+    containers.insert(Record("aa" + "0" * 62, "keen_noether"))
+    second = Record("ab" + "0" * 62, "keen_noether")
+    with pytest.raises(Conflict):
+        containers.insert(second)
+    containers.insert(second, made_up=True)
+    assert second.name != "keen_noether" and containers.get(second.name).id == second.id
+
+
 @pytest.mark.parametrize("ref", ["nope", "b" * 64, "ABC", "a" * 65, "../x", "a%", "a_"])
 def test_no_such_container(containers: ContainerStore, ref: str) -> None:
     containers.insert(Record("ab" + "0" * 62, "box"))

@@ -16,7 +16,7 @@ from box import drain, finish, make_root, make_spec, run, sh
 
 from lamina.errors import CommandNotExecutable, CommandNotFound, InvalidArgument, NotSupported, StartError
 from lamina.linux import mount, ns
-from lamina.runtime import create, defaults, exec, plan, texts
+from lamina.runtime import create, defaults, exec, handshake, plan, texts
 from lamina.runtime.cgroups.cgroup import Cgroup
 from lamina.runtime.profile import default_bpf
 
@@ -258,3 +258,17 @@ def test_a_root_that_stands_in_a_chroot(root: Path, tmp_path: Path) -> None:
     out = drain(r)
     os.waitpid(pid, 0)
     assert "busybox" not in out and "inner" not in out and out.startswith("bin\n"), out
+
+
+def test_a_child_notices_that_its_parent_died_after_the_start() -> None:
+    """PDEATHSIG set too late is never sent; what the parent sent before its end must not be taken for its life."""
+    from lamina.linux import fds
+
+    for sent in (b"", handshake.START):
+        parent, child = fds.socketpair()
+        if sent:
+            parent.send(sent)
+        assert handshake.parent_is_there(child)
+        parent.close()
+        assert not handshake.parent_is_there(child)
+        child.close()

@@ -15,7 +15,7 @@ from lamina.errors import Conflict, InvalidArgument, NotFound
 from lamina.store import removal
 from lamina.store.db import IntegrityError
 from lamina.util import fastjson
-from lamina.util.ids import is_hex_prefix, is_id
+from lamina.util.ids import is_hex_prefix, is_id, new_name
 from lamina.util.times import now_ns
 
 TYPE_CHECKING = False
@@ -98,10 +98,10 @@ class ContainerStore:
 
     # -- making
     def insert(self, record: Record, *, volumes: Sequence[str] = (), image_must_exist: bool = True, durable: bool = True,
-               lease: Lease | None = None) -> None:
+               lease: Lease | None = None, made_up: bool = False) -> None:
         """Adds the row, its references and an empty bundle directory (0700), in one transaction.
 
-        Conflict with docker's text if the name is taken; NotFound if the image or a volume went away since it was looked up.
+        Conflict with docker's text if the name is taken, or another name in its place if it was `made_up`; NotFound if the image or a volume went away since it was looked up.
         Durable unless the container is `--rm`, or the caller sees to it (DB.sync). lease: held its volumes until now.
         """
         check_name(record.name)
@@ -111,6 +111,8 @@ class ContainerStore:
                 if image_must_exist and record.image_id and db.one("SELECT 1 FROM images WHERE id=?", (record.image_id,)) is None:
                     raise NotFound(f"No such image: {record.image_ref or record.image_id}")
                 holder = db.one(f"SELECT {_COLUMNS} FROM containers WHERE name=?", (record.name,))
+                if holder is not None and made_up:  # another command has made up the same one meanwhile
+                    record.name, holder = new_name(self.name_taken), None
                 if holder is None:
                     try:
                         db.execute(f"INSERT INTO containers ({_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,0)", (
@@ -146,7 +148,7 @@ class ContainerStore:
             db.execute("INSERT OR IGNORE INTO container_volumes VALUES (?,?)", (container_id, volume))
 
     def name_taken(self, name: str) -> bool:
-        """For making up names; the insert decides."""
+        """For making up names; `insert` decides."""
         return self.store.db.one("SELECT 1 FROM containers WHERE name=?", (name,)) is not None
 
     # -- finding

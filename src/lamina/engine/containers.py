@@ -126,7 +126,7 @@ class Containers:
         try:
             self.records.insert(
                 record, volumes=[p["Name"] for p in points if p["Type"] == "volume"], durable=not (starting and self.engine.store.db.wal),
-                lease=lease,
+                lease=lease, made_up=not name,
             )
         except BaseException:
             if created_volumes:
@@ -137,7 +137,7 @@ class Containers:
             raise
         if steps.tell is not None:
             bundle = self.engine.store.paths.container(cid)
-            steps.tell(f"wrote down container {steps.short(cid)} under the name {bare}, and made its bundle {bundle}")
+            steps.tell(f"wrote down container {steps.short(cid)} under the name {record.name}, and made its bundle {bundle}")
         try:
             layers.prepare_container(cid, image.chain_id)
             if not starting and not record.auto_remove:
