@@ -101,8 +101,9 @@ class ContainerStore:
                lease: Lease | None = None, made_up: bool = False) -> None:
         """Adds the row, its references and an empty bundle directory (0700), in one transaction.
 
-        Conflict with docker's text if the name is taken, or another name in its place if it was `made_up`; NotFound if the image or a volume went away since it was looked up.
-        Durable unless the container is `--rm`, or the caller sees to it (DB.sync). lease: held its volumes until now.
+        Conflict with docker's text if the name is taken (one that was `made_up` becomes another one then); NotFound if the image or a
+        volume went away since it was looked up. Durable unless the container is `--rm`, or the caller sees to it (DB.sync). lease: held
+        its volumes until now.
         """
         check_name(record.name)
         bundle = self.store.paths.container(record.id)
