@@ -68,5 +68,5 @@ def test_detach_keys(lamina: Lamina, box: str) -> None:
 
 
 def test_platform(lamina: Lamina, box: str) -> None:
-    done = lamina("run", "--rm", "--platform", "linux/s390x", "box", "true")
+    done = lamina("run", "--rm", "--pull", "never", "--platform", "linux/s390x", "box", "true")
     assert done.returncode == 125 and "does not match the specified platform" in done.stderr

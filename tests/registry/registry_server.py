@@ -9,6 +9,7 @@ import base64
 import hashlib
 import json
 import re
+import socket
 import ssl
 import threading
 from collections.abc import Callable
@@ -22,6 +23,29 @@ MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 
 def sha(data: bytes) -> str:
     return "sha256:" + hashlib.sha256(data).hexdigest()
+
+
+class _Server(ThreadingHTTPServer):
+    """Ends its connections with itself, and waits for their threads: later tests in this process may have none beside them."""
+
+    daemon_threads = False
+    block_on_close = True
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.open: list[socket.socket] = []
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        self.open.append(request)
+        super().process_request(request, client_address)
+
+    def server_close(self) -> None:
+        for request in self.open:
+            try:
+                request.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass  # it has ended already
+        super().server_close()
 
 
 class RegistryServer:
@@ -44,8 +68,7 @@ class RegistryServer:
         class Handler(_Handler):
             server_state = owner
 
-        self.server = ThreadingHTTPServer((host, 0), Handler)
-        self.server.daemon_threads = True
+        self.server = _Server((host, 0), Handler)
         self.scheme = "http"
         if tls:
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

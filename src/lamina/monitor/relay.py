@@ -117,6 +117,8 @@ class Relay:
 
     def close(self) -> None:
         """Hands on what has been received, as far as that goes without waiting, and closes everything, the held sockets too."""
+        for half in self.halves.values():
+            half.connected = half.connected or _is_connected(half.sock)  # since the loop looked last
         for half in list(self.halves.values()):
             while half.sock.fileno() in self.halves and half.connected and not half.ended and not half.other.out and self._read(half):
                 pass
@@ -264,6 +266,14 @@ class Relay:
         self.flows.pop(flow.sock.fileno(), None)
         self.flow_of.pop(flow.key, None)
         flow.sock.close()
+
+
+def _is_connected(sock: _socket.socket) -> bool:
+    try:
+        sock.getpeername()
+    except OSError:
+        return False
+    return True
 
 
 def _answer_from(control: list[tuple[int, int, bytes]]) -> list[tuple[int, int, bytes]]:
