@@ -2,14 +2,22 @@
 """A CA with a certificate for 127.0.0.1, and clients that trust it and never sleep."""
 from __future__ import annotations
 
+import gc
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 
 from lamina.registry.auth import Source
 from lamina.registry.client import Registry
 from lamina.registry.settings import Host, Settings
+
+
+@pytest.fixture(autouse=True)
+def connections_end() -> Iterator[None]:
+    """Clients' connections are closed with the test that made them, not while another one counts descriptors."""
+    yield
+    gc.collect()
 
 
 @pytest.fixture(scope="session")
